@@ -1,0 +1,61 @@
+"""The command line: `blurdiff STAGE …`, one module a stage, imported only when it is asked for.
+
+A stage's module has `add_arguments(parser)` and `run(arguments)`. Importing torch costs seconds, so a module that
+does not need it must not import it, and the overview (`blurdiff --help`) imports none of them.
+"""
+
+import argparse
+import importlib
+import sys
+
+from blurdiff import __version__
+from blurdiff.errors import UserError
+
+STAGES = {
+    "synthesize": ("blurdiff.data.scenes", "draw a synthetic data set and write it as an LSUN-format LMDB"),
+    "preprocess": ("blurdiff.data.preprocess", "an LSUN-format LMDB to images.npy and its manifest"),
+    "train": ("blurdiff.training.train", "train one model, or resume it from its last checkpoint"),
+    "sample": ("blurdiff.sampling", "draw one shard of samples from a model"),
+    "gather": ("blurdiff.gather", "shards of samples to samples.npz and strips.npz"),
+    "reference": ("blurdiff.evaluation.reference", "statistics of the real images, with the real-against-real floor"),
+    "evaluate": ("blurdiff.evaluation.evaluate", "Fréchet distance of samples to reference statistics"),
+    "table": ("blurdiff.reporting.tables", "evaluations to Table 1 (CSV and Markdown)"),
+    "figure": ("blurdiff.reporting.figures", "one figure of the paper (PNG and PDF)"),
+    "import-checkpoint": ("blurdiff.import_checkpoint", "a guided-diffusion style checkpoint to a model.safetensors"),
+    "export-diffusers": ("blurdiff.export_diffusers", "a model to a folder that diffusers' UNet2DModel reads"),
+    "settings": ("blurdiff.config", "print the resolved settings of a config file's runs"),
+}
+
+
+def overview() -> str:
+    """The help text that lists every stage."""
+    width = max(map(len, STAGES))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in STAGES.items()]
+    return "usage: blurdiff STAGE [options]\n\nstages, in the order of an image's way:\n" + "\n".join(
+        [*lines, "", "`blurdiff STAGE --help` explains a stage; `blurdiff --version` tells the version."]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; returns the exit status: 0 done, 1 bad input (one line on stderr), 2 wrong usage."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    if argv[0] not in STAGES:
+        print(f"error: no stage named {argv[0]!r}; `blurdiff --help` lists them", file=sys.stderr)
+        return 2
+    module_name, text = STAGES[argv[0]]
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__ or text,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    module.add_arguments(parser)
+    arguments = parser.parse_args(argv[1:])
+    try:
+        return module.run(arguments) or 0
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
