@@ -1,0 +1,153 @@
+"""The processes of the field as data: each family is a function from a config's `process` section to a Process."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from blurdiff.diffusion import schedules
+from blurdiff.diffusion.basis import Basis, make_basis
+from blurdiff.diffusion.process import Process
+from blurdiff.errors import UserError
+
+DIRECTIONS = ("coarse-to-fine", "fine-to-coarse", "reversed")
+MODE_ORDERS = ("paper", "released")
+
+
+def log_attenuation(basis: Basis, settings: dict) -> np.ndarray:
+    """log D of every mode, (R, R) ≤ 0: what one application of the blur leaves of it.
+
+    `power` "blur": the eigenvalues of the basis's own blur. "heat": heat dissipation for the time that a Gaussian of
+    `sigma` px takes, e^{−λσ²/2}. Otherwise the path of a CSV without header: R values d (D = d⊗d), or R×R values D.
+    """
+    power, resolution = settings["power"], len(basis.laplacian)
+    if power == "blur" and basis.attenuation is not None:
+        log_d = np.log(basis.attenuation)
+    elif power in ("blur", "heat"):
+        log_d = -basis.laplacian * settings["sigma"] ** 2 / 2
+    else:
+        try:
+            given = np.loadtxt(Path(power), delimiter=",", ndmin=2)
+        except (OSError, ValueError) as error:
+            text = f"{power!r} is neither blur nor heat nor the path of a CSV of numbers"
+            raise UserError(f"process.power: {text} ({' '.join(str(error).split())})") from error
+        if not (np.isfinite(given).all() and (given > 0).all() and (given <= 1).all()):
+            raise UserError(f"process.power: {power}: every value must lie in (0, 1]")
+        if given.shape == (resolution, resolution):
+            return np.log(given)
+        if given.size != resolution:
+            wanted = f"{resolution} or {resolution}×{resolution}"
+            raise UserError(f"process.power: {power} has {given.size} values; give {wanted}")
+        log_d = np.log(given.ravel())
+    return log_d[:, None] + log_d[None, :]
+
+
+def apply_direction(log_D: np.ndarray, direction: str, floor: float) -> np.ndarray:
+    """Give the modes their speeds: D as it is, 1 − D (the paper's fine-to-coarse), or D's values in opposite order.
+
+    `floor` in [0, 1) is the least value that the result may have; with 1 − D it must be positive where D = 1.
+    """
+    if direction == "fine-to-coarse":
+        with np.errstate(divide="ignore"):
+            log_D = np.log(-np.expm1(log_D))
+    elif direction == "reversed":
+        order = np.argsort(log_D, axis=None, kind="stable")
+        reversed_log_D = np.empty_like(log_D)
+        reversed_log_D.flat[order] = log_D.flat[order[::-1]]
+        log_D = reversed_log_D
+    elif direction != "coarse-to-fine":
+        raise UserError(f"process.direction: {direction!r} is not one of {', '.join(DIRECTIONS)}")
+    if floor > 0:
+        log_D = np.maximum(log_D, np.log(floor))
+    # An eigenvalue of 1 comes out of eigh as 1 ± 1e-15: what is not told from 1 counts as 1.
+    if direction == "fine-to-coarse" and log_D.min() < np.log(1e-12):
+        raise UserError(
+            "process.floor: 1 − D is 0 for a mode that the blur leaves as it is (the mean, with this border); "
+            "set a floor, for example 1.0e-4"
+        )
+    return log_D
+
+
+def released_mode_order(log_D: np.ndarray, channels: int) -> np.ndarray:
+    """log D as the released code hands it to the modes of a C-channel image, (C, R, R).
+
+    There element k = C·mode + c, with modes sorted by D from large to small, gets the (k mod R²)-th value. For one
+    channel that is the blur; for three it is not.
+    """
+    order = np.argsort(-log_D, axis=None, kind="stable")
+    values = log_D.flat[order]
+    result = np.empty((channels, log_D.size))
+    for channel in range(channels):
+        result[channel, order] = values[(channels * np.arange(log_D.size) + channel) % log_D.size]
+    return result.reshape(channels, *log_D.shape)
+
+
+def noise_table(settings: dict) -> np.ndarray:
+    """log ᾱ_0 … log ᾱ_N of the config's noise schedule."""
+    betas = schedules.noise_betas(
+        settings["noise_schedule"], settings["n_timesteps"], settings["beta_1"], settings["beta_N"]
+    )
+    return schedules.log_alpha_bar(betas)
+
+
+def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarray, **rest) -> Process:
+    """A Process from numpy parts; log_D may be (R, R) or (C, R, R)."""
+    matrix = None if basis.is_identity else torch.from_numpy(np.ascontiguousarray(basis.matrix))
+    grid = torch.from_numpy(np.ascontiguousarray(log_D)).reshape(-1, *log_D.shape[-2:])
+    return Process(matrix, torch.from_numpy(noise), torch.from_numpy(blur), grid, **rest)
+
+
+def blur_diffusion(settings: dict, resolution: int, channels: int) -> Process:
+    """The paper's process and all that differs from it by schedule, basis, direction or mode order; f = 0 is DDPM."""
+    basis = make_basis(settings["basis"], resolution, settings["sigma"], settings["border"])
+    log_D = apply_direction(log_attenuation(basis, settings), settings["direction"], settings["floor"])
+    if settings["mode_order"] not in MODE_ORDERS:
+        raise UserError(f"process.mode_order: {settings['mode_order']!r} is not one of {', '.join(MODE_ORDERS)}")
+    if settings["mode_order"] == "released":
+        log_D = released_mode_order(log_D, channels)
+    f = schedules.blur_schedule(
+        settings["f_type"], settings["f_N"], settings["n_timesteps"], settings["f_anchor"], settings["f_table"]
+    )
+    return assemble(basis, noise_table(settings), np.concatenate([[0.0], np.cumsum(f[1:])]), log_D)
+
+
+def blurring_diffusion(settings: dict, resolution: int, channels: int) -> Process:
+    """Blurring Diffusion (Hoogeboom & Salimans, arXiv 2209.05557): √Ā = a_t[(1 − .001)e^{−λτ} + .001], σ_t² = 1 − a_t².
+
+    τ = σ_B²/2 with σ_B = sigma_max · sin²(πt/2) px (sigma_max 20 in the paper), t = i/N; cosine basis.
+    """
+    basis = make_basis("dct", resolution, settings["sigma"], settings["border"])
+    t = np.arange(settings["n_timesteps"] + 1) / settings["n_timesteps"]
+    tau = (settings["sigma_max"] * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
+    noise = noise_table(settings)
+    log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
+    variance = torch.from_numpy(-np.expm1(noise))
+    return assemble(basis, noise, tau, log_D, minimum=0.001, scalar_variance=variance)
+
+
+def inverse_heat_dissipation(settings: dict, resolution: int, channels: int) -> Process:
+    """The forward process of IHDM (Rissanen et al., arXiv 2206.13397): √Ā = e^{−λτ}, σ = .01 at every timestep.
+
+    σ_B runs logarithmically from .5 px at i = 1 to `sigma_max` at i = N. Forward only: its end is not a Gaussian that
+    could be drawn from.
+    """
+    basis = make_basis("dct", resolution, settings["sigma"], settings["border"])
+    sigma_B = np.geomspace(0.5, settings["sigma_max"], settings["n_timesteps"])
+    tau = np.concatenate([[0.0], sigma_B**2 / 2])
+    log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
+    variance = torch.full((settings["n_timesteps"] + 1,), 0.01**2, dtype=torch.float64)
+    return assemble(basis, np.zeros_like(tau), tau, log_D, scalar_variance=variance)
+
+
+FAMILIES = {
+    "blur": blur_diffusion,
+    "blurring-diffusion": blurring_diffusion,
+    "ihdm": inverse_heat_dissipation,
+}
+
+
+def build_process(settings: dict, resolution: int, channels: int = 3) -> Process:
+    """The Process of a config's resolved `process` section at a resolution in pixels; raises UserError."""
+    if settings["family"] not in FAMILIES:
+        raise UserError(f"process.family: {settings['family']!r} is not one of {', '.join(FAMILIES)}")
+    return FAMILIES[settings["family"]](settings, resolution, channels)

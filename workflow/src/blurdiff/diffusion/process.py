@@ -1,0 +1,135 @@
+"""One class for every diffusion that is diagonal in an orthonormal basis (section 3.1 of the paper).
+
+With x̄ = Uᵀx, mode by mode: x̄_i = √Ā_i x̄_0 + σ_i ε̄. A process is a basis, a few scalar tables over the timesteps and one
+R×R grid log D of speeds:
+
+    log Ā_i = log ᾱ_i + 2 log((1 − m) exp(F_i log D) + m),      m = 0 but for Blurring Diffusion
+    σ_i²    = 1 − Ā_i (variance preserving, the paper's), or a scalar a timestep
+
+Tables and grid stay in float64; what depends on them is computed in float64 and rounded once, so that √Ā may underflow
+to 0 but nothing becomes infinite or NaN. Nothing is larger than O(N + R²).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Process:
+    """A diagonal diffusion process.
+
+    matrix          (R, R), U; None for the pixel basis (U = I)
+    noise           (N + 1,) float64, log ᾱ_i, the part of log Ā_i that all modes share
+    blur            (N + 1,) float64, F_i ≥ 0, how often D has been applied at timestep i
+    log_D           (1, R, R), or (C, R, R) where channels differ, float64, ≤ 0
+    minimum         m in [0, 1): the share of a mode that no blur removes
+    scalar_variance (N + 1,) float64, or None for σ² = 1 − Ā
+    dtype           of transforms and coefficients
+    """
+
+    matrix: Tensor | None
+    noise: Tensor
+    blur: Tensor
+    log_D: Tensor
+    minimum: float = 0.0
+    scalar_variance: Tensor | None = None
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def n_timesteps(self) -> int:
+        return len(self.noise) - 1
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Process":
+        """The same process on another device, computing in `dtype` (the tables stay float64)."""
+        dtype = dtype or self.dtype
+        return replace(
+            self,
+            matrix=None if self.matrix is None else self.matrix.to(device),
+            noise=self.noise.to(device),
+            blur=self.blur.to(device),
+            log_D=self.log_D.to(device),
+            scalar_variance=None if self.scalar_variance is None else self.scalar_variance.to(device),
+            dtype=dtype,
+        )
+
+    def to_modes(self, x: Tensor) -> Tensor:
+        """x̄ = Uᵀ x: (…, R, R) pixels to (…, R, R) modes."""
+        if self.matrix is None:
+            return x
+        U = self.matrix.to(x.dtype)
+        return U.T @ x @ U
+
+    def to_pixels(self, modes: Tensor) -> Tensor:
+        """x = U x̄: (…, R, R) modes to (…, R, R) pixels."""
+        if self.matrix is None:
+            return modes
+        U = self.matrix.to(modes.dtype)
+        return U @ modes @ U.T
+
+    def _at(self, table: Tensor, i: Tensor) -> Tensor:
+        """A table at timesteps (B,), shaped (B, 1, 1, 1); fractional timesteps are interpolated linearly.
+
+        Timesteps shaped like log_D, one for each mode, keep their shape.
+        """
+        if i.is_floating_point():
+            low = i.floor().long().clamp(0, self.n_timesteps - 1)
+            values = torch.lerp(table[low], table[low + 1], i.double() - low)
+        else:
+            values = table[i]
+        return values[:, None, None, None] if i.dim() == 1 else values
+
+    def log_alpha_bar(self, i: Tensor) -> Tensor:
+        """log Ā_i (B, 1 or C, R, R), float64, for timesteps (B,) in [0, N], whole or fractional.
+
+        With i (1 or C, R, R) every mode is taken at its own timestep; so in `variance`.
+        """
+        exponent = self._at(self.blur, i) * self.log_D
+        if self.minimum:
+            exponent = torch.log1p((1 - self.minimum) * torch.expm1(exponent))
+        return self._at(self.noise, i) + 2 * exponent
+
+    def variance(self, i: Tensor) -> Tensor:
+        """σ_i² (B, 1 or C, R, R), or (B, 1, 1, 1) where all modes share it; float64."""
+        if self.scalar_variance is None:
+            return -torch.expm1(self.log_alpha_bar(i))
+        return self._at(self.scalar_variance, i)
+
+    def alpha_sigma(self, i: Tensor) -> tuple[Tensor, Tensor]:
+        """(√Ā_i, σ_i) in the process's dtype, shaped like `log_alpha_bar` and `variance`."""
+        log_alpha_bar = self.log_alpha_bar(i)
+        variance = -torch.expm1(log_alpha_bar) if self.scalar_variance is None else self.variance(i)
+        return (log_alpha_bar / 2).exp().to(self.dtype), variance.sqrt().to(self.dtype)
+
+    def transition(self, i: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(A, v) of q(x̄_i | x̄_s) = N(√A x̄_s, v) for s < i, float64: A = Ā_i/Ā_s, v = σ_i² − A σ_s².
+
+        For a variance preserving process v = 1 − A; for adjacent timesteps these are the paper's A_i and B_i.
+        """
+        if self.minimum:
+            log_A = self.log_alpha_bar(i) - self.log_alpha_bar(s)
+        else:  # from the tables' differences: log Ā itself may be −3700, and a step of it .02
+            log_A = self._at(self.noise, i) - self._at(self.noise, s)
+            log_A = log_A + 2 * (self._at(self.blur, i) - self._at(self.blur, s)) * self.log_D
+        if self.scalar_variance is None:
+            return log_A.exp(), -torch.expm1(log_A)
+        variance_s = self.variance(s)
+        return log_A.exp(), self.variance(i) - variance_s - variance_s * torch.expm1(log_A)  # no cancellation at A ≈ 1
+
+    def q_sample(self, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
+        """x_i = U √Ā_i Uᵀ x_0 + U σ_i Uᵀ ε in pixels: x_0 and noise (B, C, R, R), i (B,)."""
+        alpha, sigma = self.alpha_sigma(i)
+        if self.matrix is None:
+            return alpha * x_0 + sigma * noise
+        modes, noise_modes = self.to_modes(torch.stack([x_0, noise]))
+        return self.to_pixels(torch.addcmul(sigma * noise_modes, alpha, modes))
+
+    def predict_x0(self, modes: Tensor, epsilon: Tensor, i: Tensor) -> Tensor:
+        """x̂_0 in modes from x̄_i and ε̄: (x̄_i − σ ε̄)/√Ā.
+
+        A mode whose √Ā_i is below 1e-3 holds nothing of x_0 that float32 could tell from noise: it is given as 0.
+        """
+        alpha, sigma = self.alpha_sigma(i)
+        lost = alpha < 1e-3
+        return ((modes - sigma * epsilon) / alpha.masked_fill(lost, 1.0)).masked_fill(lost, 0.0)
