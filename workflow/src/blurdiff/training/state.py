@@ -1,0 +1,169 @@
+"""The state of a training run: what a checkpoint holds, how it is written, checked and read back."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from blurdiff.errors import UserError
+from blurdiff.training import store
+
+N_QUARTILES = 4
+HISTORY_COLUMNS = ("iteration", "seconds", "images_per_second", "loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4")
+
+
+class TrainingState:
+    """Network, its EMA, the optimizer, the position, and the sums of the history row that is being collected.
+
+    All that a step changes lives here, and `state_dict` has all of it: a resumed run goes on bit for bit.
+    """
+
+    def __init__(self, network: nn.Module, settings: dict, device: torch.device):
+        training = settings["training"]
+        self.network = network
+        self.parameters = list(network.parameters())
+        self.names = [name for name, _ in network.named_parameters()]
+        self.ema = [parameter.detach().clone() for parameter in self.parameters]
+        self.ema_decay = training["ema_decay"]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=training["learning_rate"], fused=True)
+        self.iteration = 0
+        self.seconds = 0.0
+        self.history: list[list[float]] = []
+        self.loss_sums = torch.zeros(N_QUARTILES, device=device)
+        self.loss_counts = torch.zeros(N_QUARTILES, device=device)
+        self.row_start = (0, 0.0)  # iteration and seconds at which the row began
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """After the first step the EMA is the weights, as in the authors' code (torch's AveragedModel does the same,
+        but asks the device on every step whether it is the first)."""
+        weight = 1.0 if self.iteration == 0 else 1 - self.ema_decay
+        torch._foreach_lerp_(self.ema, self.parameters, weight)
+
+    def weights_are_finite(self) -> bool:
+        """Whether no weight is NaN, infinite, or so large that its square is."""
+        return bool(torch.stack(torch._foreach_norm(self.parameters)).isfinite().all())
+
+    def ema_state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights under the network's names, contiguous, on the CPU."""
+        return {name: value.cpu().contiguous() for name, value in zip(self.names, self.ema, strict=True)}
+
+    def finish_row(self) -> dict[str, float]:
+        """Close the history row of the iterations since the last one; reads the sums from the device."""
+        sums, counts = self.loss_sums.tolist(), self.loss_counts.tolist()
+        iterations, seconds = self.iteration - self.row_start[0], self.seconds - self.row_start[1]
+        batch = sum(counts) / max(iterations, 1)
+        quartiles = [s / c if c else math.nan for s, c in zip(sums, counts, strict=True)]
+        rate = iterations * batch / max(seconds, 1e-9)
+        row = [self.iteration, self.seconds, rate, sum(sums) / max(sum(counts), 1), *quartiles]
+        self.history.append(row)
+        self.loss_sums.zero_()
+        self.loss_counts.zero_()
+        self.row_start = (self.iteration, self.seconds)
+        return dict(zip(HISTORY_COLUMNS, row, strict=True))
+
+    def state_dict(self) -> dict:
+        return {
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "history": self.history,
+            "row_start": list(self.row_start),
+            "loss_sums": self.loss_sums,
+            "loss_counts": self.loss_counts,
+            "network": dict(zip(self.names, self.parameters, strict=True)),
+            "ema": dict(zip(self.names, self.ema, strict=True)),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        for own, saved in ((self.parameters, state["network"]), (self.ema, state["ema"])):
+            for name, tensor in zip(self.names, own, strict=True):
+                tensor.copy_(saved[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iteration, self.seconds = state["iteration"], state["seconds"]
+        self.history, self.row_start = state["history"], tuple(state["row_start"])
+        self.loss_sums.copy_(state["loss_sums"])
+        self.loss_counts.copy_(state["loss_counts"])
+
+
+def save_checkpoint(folder: Path, state: TrainingState, keep: int = 2) -> None:
+    """Write the state atomically under its iteration and digest, then remove all but the newest `keep` up to it."""
+
+    def save(path: Path) -> None:
+        with open(path, "wb") as file:
+            try:
+                torch.save(state.state_dict(), file)
+            except RuntimeError as error:  # torch hides a full disk behind its own error
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+
+    store.write_with_digest(folder, f"checkpoint-{state.iteration:08d}", ".pt", save)
+    # Those of later iterations belong to a longer training of this model.
+    found = [path for i, path in store.find(folder, "checkpoint", ".pt").items() if i <= state.iteration]
+    for path in found[:-keep]:
+        path.unlink()
+
+
+def load_checkpoint(folder: Path, state: TrainingState, device: torch.device, iterations: int) -> None:
+    """Load the newest intact checkpoint of at most `iterations` into `state`; warns about damaged ones it passes over."""
+    for iteration, path in reversed(store.find(folder, "checkpoint", ".pt").items()):
+        if iteration > iterations:
+            continue
+        if store.intact(path):
+            state.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+            return
+        print(f"warning: {path} is damaged (its content does not match its name); going back to the checkpoint before,"
+              f" what was trained since is lost", file=sys.stderr, flush=True)  # fmt: skip
+
+
+def save_model(folder: Path, state: TrainingState, settings: dict) -> None:
+    """Write the finished model's EMA weights and its history, of this number of iterations, into the store."""
+    content = safetensors.torch.save(state.ema_state_dict(), {"settings": json.dumps(settings, sort_keys=True)})
+    history = "\n".join([",".join(HISTORY_COLUMNS), *(",".join(map(_cell, row)) for row in state.history)]) + "\n"
+    # The model last: where it stands, the history does too.
+    stem = f"{state.iteration:08d}"
+    store.write_with_digest(folder, f"history-{stem}", ".csv", lambda path: path.write_text(history))
+    store.write_with_digest(folder, f"model-{stem}", ".safetensors", lambda path: path.write_bytes(content))
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
+    """Load a model.safetensors into a network of these settings.
+
+    Raises UserError when the file cannot be read, a tensor does not fit, or the model was trained with another process,
+    number of heads or whatever else its shapes do not show.
+    """
+    try:
+        weights = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            trained = json.loads((file.metadata() or {}).get("settings", "{}"))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}); delete it and run again") from error
+    own = network.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights or name not in own:
+            what = "misses the tensor" if name not in weights else "has a tensor that the network lacks:"
+            raise UserError(f"{path} {what} {name}; was it trained with other network settings?")
+        if own[name].shape != weights[name].shape:
+            raise UserError(f"{path}: {name} has the shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}")
+    for section, key, value in _that_must_agree(settings):
+        if trained.get(section, {}).get(key, value) != value:
+            raise UserError(f"{path} was trained with {section}.{key} {trained[section][key]}, the settings have {value}")
+    network.load_state_dict(weights)
+
+
+def _that_must_agree(settings: dict) -> list[tuple[str, str, object]]:
+    """(section, key, value) of settings for which a model was trained; tables are excepted, which may be moved."""
+    sections = [(name, settings.get(name, {})) for name in ("process", "network")]
+    entries = [(name, key, value) for name, section in sections for key, value in section.items()]
+    return [entry for entry in entries if entry[1] not in ("power", "f_table", "dropout")]
