@@ -11,7 +11,9 @@ def pick_device(name: str, threads: int) -> torch.device:
     """The device "cpu" or "cuda", with `threads` CPU threads for torch; UserError when there is no GPU."""
     torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda is wanted, but PyTorch sees no GPU here; set the section's device to cpu, or fix the driver")
+        raise UserError(
+            "device: cuda is wanted, but PyTorch sees no GPU here; set the section's device to cpu, or fix the driver"
+        )
     return torch.device(name)
 
 

@@ -5,7 +5,6 @@ The shards must be whole and of one size; of the last one only as many images ar
 """
 
 import argparse
-import zipfile
 from pathlib import Path
 
 from blurdiff.errors import UserError
@@ -25,8 +24,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     images = [read_shard(path)["arr_0"] for path in arguments.shards]
     for path, array in zip(arguments.shards, images, strict=True):
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape != images[0].shape:
-            raise UserError(f"{path}: arr_0 is {array.dtype} {array.shape}, not uint8 {images[0].shape} like the first shard")
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+            raise UserError(f"{path}: arr_0 is {array.dtype} {array.shape}, not images, uint8 (n, R, R, 3)")
+        if array.shape != images[0].shape:
+            raise UserError(
+                f"{path}: arr_0 has the shape {array.shape}, that of {arguments.shards[0]} {images[0].shape}"
+            )
     samples = np.concatenate(images)
     if len(samples) < arguments.n_samples:
         raise UserError(f"{len(arguments.shards)} shards hold {len(samples)} samples, {arguments.n_samples} are wanted")
@@ -44,7 +47,7 @@ def read_shard(path: str | Path) -> dict:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)  # reading checks the zip's CRCs
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
         raise UserError(f"{path} is not a whole shard ({error}); delete it and run again") from error
     missing = {"arr_0", "strip_timesteps", "strip_x", "strip_x0"} - arrays.keys()
     if missing:

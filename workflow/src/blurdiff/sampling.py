@@ -36,8 +36,9 @@ def sample_shard(settings: dict, model_path: str, shard: int, threads: int) -> d
 
     sampling = settings["sampling"]
     process, predict, device = load_sampler(settings, model_path, threads)
-    steps = step_grid(process, sampling["n_steps"], sampling["grid"])
-    strip = Strip(process, steps, sampling["n_snapshots"], sampling["n_strip"])
+    start = process.n_timesteps - settings["process"]["skip_last_timestep"]
+    steps = step_grid(process, min(sampling["n_steps"], start), sampling["grid"], start=start)
+    strip = Strip(process, steps, sampling["n_snapshots"], sampling["n_strip"], sampling["strip_x0"] == "released")
     x_0 = draw(settings, process, predict, device, steps, shard, strip)
     return {"arr_0": to_uint8(x_0, settings["process"]["range"]).cpu().numpy(), **strip.arrays()}
 
@@ -48,7 +49,7 @@ def load_sampler(settings: dict, model_path: str, threads: int) -> tuple:
     import torch
 
     from blurdiff.devices import autocast, memory_format, pick_device
-    from blurdiff.diffusion import build_process
+    from blurdiff.diffusion.families import build_process
     from blurdiff.training.state import load_model
     from blurdiff.unet import UNet
 
@@ -94,12 +95,14 @@ def draw(settings: dict, process, predict, device, steps: list[int], shard: int,
 class Strip:
     """A sampler's callback that keeps x_i and x̂_0(x_i) of the first images at some timesteps, and shows progress."""
 
-    def __init__(self, process, steps: list[int], n_snapshots: int, n_images: int):
+    def __init__(self, process, steps: list[int], n_snapshots: int, n_images: int, noise_only: bool = False):
         from tqdm import tqdm
 
-        self.process, self.n_images = process, n_images
+        self.process, self.n_images, self.noise_only = process, n_images, noise_only
         last = len(steps) - 1
-        self.wanted = {steps[round(k * last / (n_snapshots - 1))] for k in range(n_snapshots)}
+        # Dense near the image: for most of the way x_i is nearly all noise.
+        points = [steps[0] * (k / (n_snapshots - 1)) ** 2 for k in range(n_snapshots)]
+        self.wanted = {min(steps, key=lambda i: abs(i - point)) for point in points}  # noqa: B023
         self.timesteps, self.x, self.x_0 = [], [], []
         self.bar = tqdm(total=last, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else math.inf)
 
@@ -114,7 +117,7 @@ class Strip:
         x_0 = x
         if epsilon is not None:
             at = torch.tensor([i], device=modes.device)
-            x_0 = self.process.to_pixels(self.process.predict_x0(modes, epsilon[: self.n_images], at))
+            x_0 = self.process.to_pixels(self.process.predict_x0(modes, epsilon[: self.n_images], at, self.noise_only))
         self.timesteps.append(i)
         self.x.append(x.permute(0, 2, 3, 1).float().cpu())
         self.x_0.append(x_0.permute(0, 2, 3, 1).float().cpu())

@@ -16,6 +16,21 @@ import torch
 from torch import Tensor
 
 
+def _interpolate(table: Tensor, i: Tensor) -> Tensor:
+    """A table at fractional timesteps: piecewise cubic, smooth, and monotone where the table is (Fritsch & Butland).
+
+    Straight lines would do for the values, but the probability flow needs their slope to be continuous.
+    """
+    steps = table.diff()
+    product = steps[:-1] * steps[1:]
+    slopes = torch.where(product > 0, 2 * product / (steps[:-1] + steps[1:]), 0.0)
+    slopes = torch.cat([steps[:1], slopes, steps[-1:]])
+    low = i.floor().long().clamp(0, len(table) - 2)
+    t = i - low
+    ends = (1 + 2 * t) * (1 - t) ** 2 * table[low] + t**2 * (3 - 2 * t) * table[low + 1]
+    return ends + t * (1 - t) ** 2 * slopes[low] + t**2 * (t - 1) * slopes[low + 1]
+
+
 @dataclass(frozen=True)
 class Process:
     """A diagonal diffusion process.
@@ -69,15 +84,11 @@ class Process:
         return U @ modes @ U.T
 
     def _at(self, table: Tensor, i: Tensor) -> Tensor:
-        """A table at timesteps (B,), shaped (B, 1, 1, 1); fractional timesteps are interpolated linearly.
+        """A table at timesteps (B,), shaped (B, 1, 1, 1); fractional timesteps are interpolated (`_interpolate`).
 
         Timesteps shaped like log_D, one for each mode, keep their shape.
         """
-        if i.is_floating_point():
-            low = i.floor().long().clamp(0, self.n_timesteps - 1)
-            values = torch.lerp(table[low], table[low + 1], i.double() - low)
-        else:
-            values = table[i]
+        values = _interpolate(table, i.double()) if i.is_floating_point() else table[i]
         return values[:, None, None, None] if i.dim() == 1 else values
 
     def log_alpha_bar(self, i: Tensor) -> Tensor:
@@ -125,11 +136,14 @@ class Process:
         modes, noise_modes = self.to_modes(torch.stack([x_0, noise]))
         return self.to_pixels(torch.addcmul(sigma * noise_modes, alpha, modes))
 
-    def predict_x0(self, modes: Tensor, epsilon: Tensor, i: Tensor) -> Tensor:
+    def predict_x0(self, modes: Tensor, epsilon: Tensor, i: Tensor, noise_only: bool = False) -> Tensor:
         """x̂_0 in modes from x̄_i and ε̄: (x̄_i − σ ε̄)/√Ā.
 
         A mode whose √Ā_i is below 1e-3 holds nothing of x_0 that float32 could tell from noise: it is given as 0.
+        `noise_only` divides by √ᾱ_i alone, as the released code does: that x̂_0 stays blurred.
         """
         alpha, sigma = self.alpha_sigma(i)
+        if noise_only:
+            alpha = (self._at(self.noise, i) / 2).exp().to(self.dtype)
         lost = alpha < 1e-3
         return ((modes - sigma * epsilon) / alpha.masked_fill(lost, 1.0)).masked_fill(lost, 0.0)

@@ -132,27 +132,32 @@ def ode_heun(process, epsilon, x_N, steps, generator, callback=None) -> Tensor:
     return _walk(process, epsilon, x_N, steps, callback, step)
 
 
+_NO_WAY = "found no way from noise to an image; is the model trained? ddim takes the same way in fixed steps"
+
+
 def ode_adaptive(process, epsilon, x_N, steps, generator, callback=None, rtol=1e-3, atol=1e-3) -> Tensor:
     """Probability-flow ODE by torchdiffeq's adaptive Dormand–Prince from steps[0] to 1, then one DDIM step to 0.
 
-    dx̄/di = (√Ā)′/√Ā x̄ + (σ′ − σ (√Ā)′/√Ā) ε̄, with the tables interpolated linearly between timesteps. The solver
-    chooses its own steps, so that the number of evaluations depends on the tolerances alone. The other points of the
-    grid are where the callback looks: each costs a stored state and an evaluation, so give few.
+    dx̄/di = (√Ā)′/√Ā x̄ + (σ′ − σ (√Ā)′/√Ā) ε̄, with the tables interpolated between timesteps. The solver chooses its
+    own steps, so that the number of evaluations depends on the tolerances alone. The other points of the grid are where
+    the callback looks: each costs a stored state and an evaluation, so give few.
     """
     import torchdiffeq
 
     _check_grid(process, steps)
+    h = 2.0**-10  # of a timestep, for derivatives of the tables
 
     def derivative(t: Tensor, modes: Tensor) -> Tensor:
         i = t.reshape(1).clamp(0, process.n_timesteps)
         prediction = epsilon(modes, i)
-        low = i.floor().clamp(max=process.n_timesteps - 1).long()
-        slope = (process.log_alpha_bar(low + 1) - process.log_alpha_bar(low)) / 2  # (log √Ā)′
+        if not prediction.isfinite().all():
+            raise UserError(f"sampling.sampler: the adaptive solver {_NO_WAY} (the network's output is not finite)")
+        slope = (process.log_alpha_bar(i + h) - process.log_alpha_bar(i - h)) / (4 * h)  # (log √Ā)′
         variance = process.variance(i)
         if process.scalar_variance is None:
             sigma_slope = -slope * (1 - variance) / variance.sqrt()
         else:
-            sigma_slope = (process.variance(low + 1) - process.variance(low)) / (2 * variance.sqrt())
+            sigma_slope = (process.variance(i + h) - process.variance(i - h)) / (4 * h * variance.sqrt())
         weight = sigma_slope - slope * variance.sqrt()
         return slope.to(modes.dtype) * modes + weight.to(modes.dtype) * prediction
 
@@ -160,7 +165,13 @@ def ode_adaptive(process, epsilon, x_N, steps, generator, callback=None, rtol=1e
     looked_at = [i for i in (steps if callback else steps[:1]) if i > 1]
     if looked_at:
         times = torch.tensor([*looked_at, 1], dtype=torch.float64, device=x_N.device)
-        path = torchdiffeq.odeint(derivative, modes, times, rtol=rtol, atol=atol, method="dopri5")
+        options = {"step_t": times[-1:]}  # without it the last step runs past 1 into 0, where σ is 0
+        try:
+            path = torchdiffeq.odeint(derivative, modes, times, rtol=rtol, atol=atol, method="dopri5", options=options)
+        except AssertionError as error:  # torchdiffeq's way to say that no step is small enough
+            raise UserError(
+                f"sampling.sampler: the adaptive solver {_NO_WAY} ({str(error).splitlines()[0]})"
+            ) from error
         if callback:
             for state, i in zip(path, looked_at, strict=False):
                 callback(i, state, epsilon(state, torch.tensor([i], device=x_N.device)))
@@ -184,6 +195,7 @@ SAMPLERS: dict[str, Callable] = {
 }
 # The keys of a config's sampling section that a sampler takes as options.
 SAMPLER_OPTIONS = {"reverse-diffusion": ("noise_free_steps",), "ddim": ("eta",)}
+GRIDS = ("uniform", "quadratic", "snr")
 
 
 def step_grid(
@@ -199,6 +211,8 @@ def step_grid(
     of 1 for a `signal` variance (R, R) in modes (1 if None), the others uniformly. Timesteps are whole: points that
     fall together move apart.
     """
+    if kind not in GRIDS:
+        raise UserError(f"sampling.grid: {kind!r} is not one of {', '.join(GRIDS)}")
     start = process.n_timesteps if start is None else start
     if n_steps is None:
         return list(range(start, -1, -1))
@@ -209,13 +223,11 @@ def step_grid(
         points = start * fraction
     elif kind == "quadratic":
         points = start * fraction.square()
-    elif kind == "snr":
+    else:
         crossings = snr_crossings(process, signal).flatten().clamp(1, start).double()
         cumulative = torch.searchsorted(crossings.sort().values, torch.arange(start + 1.0).double(), right=True)
         density = cumulative.double() / len(crossings) + torch.arange(start + 1.0) / start
         points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
-    else:
-        raise UserError(f"sampling.grid: {kind!r} is not one of uniform, quadratic, snr")
     rank = torch.arange(n_steps + 1.0, dtype=torch.float64)
     ascending = points.flip(0).round()
     ascending[0], ascending[-1] = 0, start

@@ -23,12 +23,11 @@ BLUR_SCHEDULES = {
     "triangular": lambda i, N: 1 - np.abs(2 * i / N - 1),
 }
 # Those that the released code has otherwise: they pass through 0 at i = 1, so that f(0) < 0, which no step uses.
-RELEASED_BLUR_SCHEDULES = BLUR_SCHEDULES | {
+RELEASED_BLUR_SCHEDULES = {
     "linear": lambda i, N: (i - 1) / (N - 1),
     "quadratic": lambda i, N: (i**2 - 1) / (N**2 - 1),
     "log": lambda i, N: np.log(i + 1e-6) / np.log(N),
 }
-BLUR_ANCHORS = {"paper": BLUR_SCHEDULES, "released": RELEASED_BLUR_SCHEDULES}
 
 
 def noise_betas(schedule: str, n_timesteps: int, beta_1: float = 1e-4, beta_N: float = 0.02) -> np.ndarray:
@@ -73,11 +72,12 @@ def blur_schedule(
         return read_table(table, n_timesteps)
     if f_N < 0:
         raise UserError(f"process.f_N: {f_N} is negative; a blur schedule needs f(N) ≥ 0")
-    if anchor not in BLUR_ANCHORS:
-        raise UserError(f"process.f_anchor: {anchor!r} is not one of {', '.join(BLUR_ANCHORS)}")
-    if f_type not in BLUR_ANCHORS[anchor]:
+    if anchor not in ("paper", "released"):
+        raise UserError(f"process.f_anchor: {anchor!r} is not one of paper, released")
+    if f_type not in BLUR_SCHEDULES:
         raise UserError(f"process.f_type: {f_type!r} is not one of {', '.join(BLUR_SCHEDULES)}, table")
-    return f_N * BLUR_ANCHORS[anchor][f_type](np.arange(n_timesteps + 1.0), n_timesteps)
+    shapes = BLUR_SCHEDULES | (RELEASED_BLUR_SCHEDULES if anchor == "released" else {})
+    return f_N * shapes[f_type](np.arange(n_timesteps + 1.0), n_timesteps)
 
 
 def read_table(path: str | Path, n_timesteps: int) -> np.ndarray:

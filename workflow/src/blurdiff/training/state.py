@@ -86,6 +86,11 @@ class TrainingState:
             for name, tensor in zip(self.names, own, strict=True):
                 tensor.copy_(saved[name])
         self.optimizer.load_state_dict(state["optimizer"])
+        # The fused Adam pairs weights and moments by their place in memory, and a checkpoint from another device may
+        # have another memory format.
+        for parameter, moments in self.optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments[key] = torch.empty_like(parameter).copy_(moments[key])
         self.iteration, self.seconds = state["iteration"], state["seconds"]
         self.history, self.row_start = state["history"], tuple(state["row_start"])
         self.loss_sums.copy_(state["loss_sums"])
@@ -110,7 +115,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep: int = 2) -> None:
 
 
 def load_checkpoint(folder: Path, state: TrainingState, device: torch.device, iterations: int) -> None:
-    """Load the newest intact checkpoint of at most `iterations` into `state`; warns about damaged ones it passes over."""
+    """Load the newest intact checkpoint of at most `iterations` into `state`; warns about damaged ones passed over."""
     for iteration, path in reversed(store.find(folder, "checkpoint", ".pt").items()):
         if iteration > iterations:
             continue
@@ -147,7 +152,7 @@ def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
         weights = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, "pt") as file:
             trained = json.loads((file.metadata() or {}).get("settings", "{}"))
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); delete it and run again") from error
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
@@ -155,15 +160,19 @@ def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
             what = "misses the tensor" if name not in weights else "has a tensor that the network lacks:"
             raise UserError(f"{path} {what} {name}; was it trained with other network settings?")
         if own[name].shape != weights[name].shape:
-            raise UserError(f"{path}: {name} has the shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}")
-    for section, key, value in _that_must_agree(settings):
-        if trained.get(section, {}).get(key, value) != value:
-            raise UserError(f"{path} was trained with {section}.{key} {trained[section][key]}, the settings have {value}")
+            raise UserError(
+                f"{path}: {name} has the shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}"
+            )
+    trained, wanted = _determining(trained), _determining(settings)
+    for key in sorted(trained.keys() & wanted.keys()):
+        if trained[key] != wanted[key]:
+            raise UserError(f"{path} was trained with {key} {trained[key]}, the settings have {wanted[key]}")
     network.load_state_dict(weights)
 
 
-def _that_must_agree(settings: dict) -> list[tuple[str, str, object]]:
-    """(section, key, value) of settings for which a model was trained; tables are excepted, which may be moved."""
-    sections = [(name, settings.get(name, {})) for name in ("process", "network")]
-    entries = [(name, key, value) for name, section in sections for key, value in section.items()]
-    return [entry for entry in entries if entry[1] not in ("power", "f_table", "dropout")]
+def _determining(settings: dict) -> dict[str, object]:
+    """What a model was trained for, as far as it is known: "process.f_type" and so on. Tables may have been moved."""
+    found = {"resolution": settings["resolution"]} if "resolution" in settings else {}
+    for section in ("process", "network"):
+        found |= {f"{section}.{key}": value for key, value in settings.get(section, {}).items()}
+    return {key: found[key] for key in found if key not in ("process.power", "process.f_table", "network.dropout")}

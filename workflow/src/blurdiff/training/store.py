@@ -1,9 +1,9 @@
 """The store: trained models, checkpoints and histories, in a folder a fingerprint of the settings that made them.
 
 `STORE/models/FINGERPRINT/` holds settings.json (what was fingerprinted), lock, checkpoint-ITERATION-DIGEST.pt (the last
-two), and for every finished length of training model-ITERATION-DIGEST.safetensors and history-ITERATION.csv. DIGEST is the
-start of the file's SHA-256: a file that does not match its name is damaged. Snakemake deletes declared outputs of a job
-that fails; the store is not declared anywhere, so nothing that was computed is lost.
+two), and for every finished length of training model-ITERATION-DIGEST.safetensors and history-ITERATION-DIGEST.csv.
+DIGEST is the start of the file's SHA-256: a file that does not match its name is damaged. Snakemake deletes declared
+outputs of a job that fails; the store is not declared anywhere, so nothing that was computed is lost.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_with_digest(folder: Path, stem: str, suffix: str, save: Callable[[Path], None]) -> None:
-    """Write a file through `save(path)` under the name `stem-DIGEST.suffix`, atomically, instead of any other DIGEST."""
+    """Write a file through `save(path)` as `stem-DIGEST.suffix`, atomically; it replaces those of any other DIGEST."""
     final = None
 
     def name(written: Path) -> Path:

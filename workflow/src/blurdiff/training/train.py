@@ -1,8 +1,8 @@
 """Train one model, or resume it from its last checkpoint.
 
-One model is a data set, a process and a seed. Checkpoints and finished models live in the store, keyed by a fingerprint of
-the settings that determine the weights; --output and --history are links to what is kept there. A model that the store
-has already is not trained again.
+One model is a data set, a process and a seed. Checkpoints and finished models live in the store, keyed by a fingerprint
+of the settings that determine the weights; --output and --history are links to what is kept there. A model that the
+store has already is not trained again.
 """
 
 import argparse
@@ -16,7 +16,9 @@ EXIT_INTERRUPTED = 75  # "temporary failure": the work is saved, the same comman
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", required=True, help="the run's resolved settings: JSON, or the path of a JSON or YAML file")
+    parser.add_argument(
+        "--settings", required=True, help="the run's resolved settings: JSON, or the path of a JSON or YAML file"
+    )
     parser.add_argument("--images", required=True, help="images.npy, uint8 (n, R, R, 3)")
     parser.add_argument("--manifest", required=True, help="the manifest.json that was written with the images")
     parser.add_argument("--store", required=True, help="folder of trained models and checkpoints")
@@ -50,7 +52,10 @@ def finished(folder: Path, iterations: int) -> bool:
     """Whether the store has this model, intact; a damaged one is removed."""
     from blurdiff.training import store
 
-    files = [store.find(folder, "history", ".csv").get(iterations), store.find(folder, "model", ".safetensors").get(iterations)]
+    files = [
+        store.find(folder, "history", ".csv").get(iterations),
+        store.find(folder, "model", ".safetensors").get(iterations),
+    ]
     damaged = [path for path in files if path and not store.intact(path)]
     for path in damaged:
         print(f"warning: {path} is damaged and made again", file=sys.stderr)
@@ -69,7 +74,7 @@ def train(settings: dict, images_path: str, folder: Path, threads: int) -> bool:
 
     from blurdiff.data.images import batch_indices, open_images, to_model_range
     from blurdiff.devices import autocast, memory_format, pick_device
-    from blurdiff.diffusion import build_process
+    from blurdiff.diffusion.families import build_process
     from blurdiff.diffusion.objectives import per_image_loss, training_pair
     from blurdiff.seeding import INIT, STEP, derive_seed
     from blurdiff.training.state import N_QUARTILES, TrainingState, load_checkpoint, save_checkpoint, save_model
@@ -81,6 +86,7 @@ def train(settings: dict, images_path: str, folder: Path, threads: int) -> bool:
     layout = memory_format(device)
     images = open_images(images_path, settings["resolution"])
     process = build_process(settings["process"], settings["resolution"], images.shape[-1]).to(device)
+    last_timestep = process.n_timesteps - settings["process"]["skip_last_timestep"]
     torch.manual_seed(derive_seed(INIT, seed))
     network = UNet(settings["resolution"], image_channels=images.shape[-1], **settings["network"])
     network = network.to(device, memory_format=layout).train()
@@ -95,7 +101,7 @@ def train(settings: dict, images_path: str, folder: Path, threads: int) -> bool:
         x_0 = to_model_range(batch, value_range)
         # A step's randomness depends on (seed, step) alone, dropout's included: then resuming is exact.
         torch.manual_seed(derive_seed(STEP, seed, state.iteration))
-        i = torch.randint(1, process.n_timesteps + 1, (len(x_0),), device=device)
+        i = torch.randint(1, last_timestep + 1, (len(x_0),), device=device)
         noise = torch.randn(x_0.shape, device=device)
         x_i, target = training_pair(process, objective, x_0, i, noise)
         with autocast(device, training["precision"]):
@@ -146,15 +152,15 @@ def check_finite(first_bad, settings: dict, folder: Path) -> None:
 
     step = first_bad.item()
     if not math.isinf(step):
-        rate = settings["training"]["learning_rate"]
+        rate, run = settings["training"]["learning_rate"], settings.get("run", "?")
         raise UserError(
-            f"the loss or a weight is not finite at iteration {int(step)} (learning rate {rate:g}, run {settings.get('run', '?')});"
+            f"the loss or a weight is not finite at iteration {int(step)} (learning rate {rate:g}, run {run});"
             f" the last good state is kept in {folder}; try a lower training.learning_rate or precision fp32"
         )
 
 
 class StopSignals:
-    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) only set `received`, so that a step can end first."""
+    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) only set `received`: a step can end first."""
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 

@@ -1,0 +1,150 @@
+"""What the tests of the diffusion package share: settings, processes in float64, and linear algebra over samplers."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import scipy.linalg
+import scipy.ndimage
+import torch
+
+from blurdiff.diffusion import samplers
+from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.process import Process
+
+torch.set_num_threads(1)
+
+NDIMAGE_MODES = {"zero": "constant", "circular": "wrap", "reflect": "reflect"}
+
+
+def settings(**overrides) -> dict:
+    """Every key of a config's `process` section: the paper's quartic run, with `overrides`."""
+    defaults = {
+        "family": "blur", "n_timesteps": 1000, "noise_schedule": "linear", "beta_1": 1e-4, "beta_N": 0.02,
+        "basis": "gaussian-blur", "border": "zero", "sigma": 0.4, "power": "blur", "floor": 0.0,
+        "f_type": "quartic", "f_N": 0.140625, "f_anchor": "paper", "f_table": None,
+        "direction": "coarse-to-fine", "mode_order": "paper", "sigma_max": 20.0,
+        "objective": "epsilon", "range": "unit",
+    }  # fmt: skip
+    assert set(overrides) <= set(defaults)
+    return defaults | overrides
+
+
+def build(resolution: int = 6, channels: int = 3, dtype=torch.float64, **overrides) -> Process:
+    """A Process that computes in float64 (or `dtype`)."""
+    return build_process(settings(**overrides), resolution, channels).to("cpu", dtype)
+
+
+def gaussian_taps(resolution: int, sigma: float) -> np.ndarray:
+    """The 2R − 1 taps of the paper's kernel."""
+    taps = np.exp(-(np.arange(1 - resolution, resolution) ** 2) / (2 * sigma**2))
+    return taps / taps.sum()
+
+
+def convolve(images: np.ndarray, sigma: float, border: str) -> np.ndarray:
+    """Images (…, R, R) blurred by direct convolution along both axes, by scipy."""
+    taps = gaussian_taps(images.shape[-1], sigma)
+    for axis in (-2, -1):
+        images = scipy.ndimage.convolve1d(images, taps, axis=axis, mode=NDIMAGE_MODES[border], cval=0.0)
+    return images
+
+
+def blur_operator(resolution: int, sigma: float, border: str) -> np.ndarray:
+    """W, (R², R²), column k the blur of the k-th unit image."""
+    units = np.eye(resolution**2).reshape(-1, resolution, resolution)
+    return convolve(units, sigma, border).reshape(resolution**2, -1).T
+
+
+def symmetric_power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    """A real power of a symmetric positive definite matrix, by the exponential of its logarithm (no eigenvectors)."""
+    return scipy.linalg.expm(exponent * np.real(scipy.linalg.logm(matrix)))
+
+
+def units(resolution: int, channels: int) -> torch.Tensor:
+    """Every unit image, (C·R², C, R, R)."""
+    return torch.eye(channels * resolution**2, dtype=torch.float64).reshape(-1, channels, resolution, resolution)
+
+
+def at(i: int) -> torch.Tensor:
+    """A timestep as samplers hand it round, (1,)."""
+    return torch.tensor([i])
+
+
+def scripted_noise(monkeypatch, row: int) -> None:
+    """Let the k-th noise that a sampler draws be 1 in image row + k of the batch and 0 in all others."""
+    calls = itertools.count(row)
+
+    def noise_like(x, generator):
+        noise, k = torch.zeros_like(x), next(calls)
+        if k < len(noise):
+            noise[k] = 1.0
+        return noise
+
+    monkeypatch.setattr(samplers, "_noise_like", noise_like)
+
+
+def step_coefficients(monkeypatch, name: str, process: Process, i: int, s: int, **options):
+    """(a, b, g) of a sampler's step x̄_s = a x̄_i + b ε̄ + g z, each (1 or C, R, R), taken from the sampler itself.
+
+    The grid is i, s, 0 (so that the step is not the last one); a batch of three carries x̄, ε̄ and z separately.
+    """
+    scripted_noise(monkeypatch, row=2)
+    modal = replace(process, matrix=None)
+    shape = (3, process.log_D.shape[0], *process.log_D.shape[1:])
+    first = torch.tensor([1.0, 0.0, 0.0], dtype=process.dtype)[:, None, None, None].expand(shape)
+    second = torch.tensor([0.0, 1.0, 0.0], dtype=process.dtype)[:, None, None, None].expand(shape)
+    states = {}
+    epsilon = lambda modes, at: second  # noqa: E731
+    callback = lambda timestep, modes, prediction: states.update({timestep: modes})  # noqa: E731
+    samplers.SAMPLERS[name](modal, epsilon, first, [i, s, 0], None, callback, **options)
+    return tuple(states[s])
+
+
+def gaussian_epsilon(process: Process, signal: torch.Tensor):
+    """The exact ε̄ = E[ε̄ | x̄_i] for Gaussian data of variance `signal` in modes: σ_i x̄_i / (Ā_i c + σ_i²)."""
+
+    def epsilon(modes, i):
+        variance = process.variance(i)
+        gain = variance.sqrt() / (process.log_alpha_bar(i).exp() * signal + variance)
+        return gain.to(modes.dtype) * modes
+
+    return epsilon
+
+
+def final_variance(monkeypatch, name: str, process: Process, signal: torch.Tensor, steps: list[int], **options):
+    """The variance (1 or C, R, R) of x̄_0 that a sampler makes of x̄_N ~ N(0, 1) with the exact Gaussian score.
+
+    Everything is linear, so no drawing is needed: row 0 of a batch carries the start, row k + 1 the k-th noise alone.
+    """
+    scripted_noise(monkeypatch, row=1)
+    modal = replace(process, matrix=None)
+    start = torch.zeros(len(steps), *process.log_D.shape, dtype=process.dtype)
+    start[0] = 1.0
+    end = samplers.SAMPLERS[name](modal, gaussian_epsilon(process, signal), start, steps, None, **options)
+    return end.square().sum(0)
+
+
+def finite_everywhere(process, pairs, names=tuple(samplers.SAMPLERS)):
+    """q_sample, alpha_sigma, transition and one step of each sampler hold no inf or NaN."""
+    channels, _, R = process.log_D.shape
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.rand(1, channels, R, R, generator=generator)
+    noise = torch.randn(1, channels, R, R, generator=generator)
+    rate = torch.arange(R).double().square()
+    epsilon = gaussian_epsilon(process, R**2 / 16 / (1 + rate[:, None] + rate))
+    for i, s in pairs:
+        assert all(part.isfinite().all() for part in process.alpha_sigma(at(i)))
+        assert all(part.isfinite().all() for part in process.transition(at(i), at(s)))
+        assert (process.transition(at(i), at(s))[1] >= 0).all()
+        x = process.q_sample(x_0, at(i), noise)
+        assert x.dtype == torch.float32
+        assert x.isfinite().all()
+        assert process.predict_x0(process.to_modes(x), process.to_modes(noise), at(i)).isfinite().all()
+        for name in names:
+            steps = [i, s, 0] if s else [i, 0]
+            states = []
+            callback = lambda at, modes, prediction, states=states: states.append(modes)  # noqa: E731
+            x_s = samplers.SAMPLERS[name](process, epsilon, x, steps, generator, callback)
+            assert x_s.isfinite().all(), (name, i, s)
+            # A step must not blow a mode up either: nothing is larger than the data or the noise.
+            assert max(float(state.abs().max()) for state in states) < 20 * R, (name, i, s)

@@ -1,0 +1,114 @@
+"""docs/extending.md does what it says: its blocks are run, and the basis and schedule that they add are used."""
+
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from diffusion_helpers import at, finite_everywhere, settings
+
+from blurdiff import config, config_schema
+from blurdiff.diffusion import basis, schedules
+from blurdiff.diffusion.families import build_process
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA_PATH = "workflow/schemas/config.schema.yaml"
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(what the first line's comment names, code) of every fenced block in the document."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n# (\S+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def extended(monkeypatch):
+    """The package as it is once the document's Python blocks stand in the files that they name."""
+    monkeypatch.setattr(basis, "BASES", dict(basis.BASES))
+    monkeypatch.setattr(schedules, "BLUR_SCHEDULES", dict(schedules.BLUR_SCHEDULES))
+    for path, code in blocks("python"):
+        assert (ROOT / path).is_file()
+        module = importlib.import_module(path.removeprefix("workflow/src/").removesuffix(".py").replace("/", "."))
+        exec(code, dict(vars(module)))
+
+
+def test_the_blocks_are_there_and_short():
+    assert [path.rsplit("/", 1)[-1] for path, _ in blocks("python")] == ["basis.py", "schedules.py"]
+    for _, code in blocks("python"):
+        assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    assert [path for path, _ in blocks("yaml")] == [SCHEMA_PATH, SCHEMA_PATH, "config"]
+
+
+@pytest.mark.usefixtures("extended")
+@pytest.mark.parametrize("resolution", [1, 5, 6, 64])
+def test_the_new_basis(resolution):
+    made = basis.make_basis("hartley", resolution, 0.4, "zero")
+    np.testing.assert_allclose(made.matrix.T @ made.matrix, np.eye(resolution), atol=1e-12)
+    assert made.laplacian.min() == 0
+    # It diagonalises every blur with circular borders.
+    rotated = made.matrix.T @ basis.blur_matrix(resolution, 0.6, "circular") @ made.matrix
+    np.testing.assert_allclose(rotated, np.diag(np.diag(rotated)), atol=1e-13)
+
+
+@pytest.mark.usefixtures("extended")
+def test_the_new_schedule():
+    f = schedules.blur_schedule("exponential", 0.14, 1000)
+    assert f[0] == 0
+    assert f[1000] == pytest.approx(0.14)
+    assert (np.diff(f, 2) > 0).all()
+
+
+@pytest.mark.usefixtures("extended")
+def test_a_process_with_both():
+    overrides = {"basis": "hartley", "f_type": "exponential", "f_N": 0.14, "sigma": 1.0}
+    process = build_process(settings(**overrides), 16).to("cpu", torch.float64)
+    x_0 = np.random.default_rng(0).random((1, 3, 16, 16))
+    x = process.q_sample(torch.from_numpy(x_0), at(1000), torch.zeros(1, 3, 16, 16, dtype=torch.float64))
+    # The same by numpy's Fourier transform: heat on a circle for the time F(N) σ²/2.
+    frequency = 2 * np.pi * np.fft.fftfreq(16)
+    heat = np.exp(-(frequency[:, None] ** 2 + frequency**2) * float(process.blur[1000]) / 2)
+    expected = np.fft.ifft2(heat * np.fft.fft2(x_0)).real * np.exp(float(process.noise[1000]) / 2)
+    np.testing.assert_allclose(x.numpy(), expected, atol=1e-14)
+    finite_everywhere(build_process(settings(**overrides), 16), [(1000, 999), (1000, 500), (20, 0)])
+
+
+@pytest.fixture
+def extended_schema(tmp_path, monkeypatch):
+    """The schema with the document's lines in place of the lines of the same key."""
+    text = (ROOT / SCHEMA_PATH).read_text(encoding="utf-8")
+    for path, line in blocks("yaml"):
+        if path == SCHEMA_PATH:
+            key = line.split(":")[0]
+            text, count = re.subn(
+                rf"^( +){key}: .*\n", lambda match, line=line: match[1] + line, text, flags=re.MULTILINE
+            )
+            assert count == 1
+    (tmp_path / "schema.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(config_schema, "SCHEMA", tmp_path / "schema.yaml")
+    caches = (config_schema.config_schema, config_schema.settings_schema)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_the_schema_lines_add_one_name():
+    properties = yaml.safe_load((ROOT / SCHEMA_PATH).read_text(encoding="utf-8"))["$defs"]["process"]["properties"]
+    for new, (_, line) in zip(("hartley", "exponential"), blocks("yaml"), strict=False):
+        ((key, given),) = yaml.safe_load(line).items()
+        assert {**given, "enum": [name for name in given["enum"] if name != new]} == properties[key]
+        assert new in given["enum"]
+        assert new not in properties[key]["enum"]
+
+
+@pytest.mark.usefixtures("extended", "extended_schema")
+def test_a_config_with_both():
+    runs = yaml.safe_load(blocks("yaml")[2][1])
+    raw = {"datasets": {"bedroom": {"synthetic": "bedroom"}}, "training": {"iterations": 1}, **runs}
+    resolved = config.resolve_runs(config.check_config(raw))[0]
+    assert resolved["process"]["basis"] == "hartley"
+    assert build_process(resolved["process"], 6).blur[-1] > 0

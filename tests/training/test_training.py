@@ -1,0 +1,245 @@
+import csv
+import json
+import math
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from blurdiff.diffusion import objectives
+from blurdiff.errors import UserError
+from blurdiff.training import state, store
+from blurdiff.training import train as training
+
+
+def read_history(tmp_path, name="run"):
+    with open(tmp_path / name / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("n_timesteps", [20, 10, 1000])
+def test_history_has_the_loss_by_quartile(settings, train, tmp_path, monkeypatch, n_timesteps):
+    """The loss of an image is made to be its timestep, so that each mean is known to lie in its quartile."""
+    drawn = []
+
+    def timestep_as_loss(process, objective, prediction, target, i):
+        drawn.append(i.tolist())
+        return i + 0 * prediction.mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(objectives, "per_image_loss", timestep_as_loss)
+    settings["process"]["n_timesteps"] = n_timesteps
+    assert train(settings) == 0
+    rows = read_history(tmp_path)
+    assert ",".join(rows[0]) == "iteration,seconds,images_per_second,loss,loss_q1,loss_q2,loss_q3,loss_q4"
+    assert [int(row["iteration"]) for row in rows] == [5, 10, 12]
+    start = 0
+    for row in rows:
+        i = [value for step in drawn[start : int(row["iteration"])] for value in step]
+        start = int(row["iteration"])
+        assert float(row["loss"]) == pytest.approx(sum(i) / len(i), rel=1e-5)
+        for q in range(4):
+            inside = [value for value in i if q * n_timesteps / 4 < value <= (q + 1) * n_timesteps / 4]
+            cell = row[f"loss_q{q + 1}"]
+            assert (cell == "") == (not inside)
+            if inside:
+                assert float(cell) == pytest.approx(sum(inside) / len(inside), rel=1e-5)
+    assert {value for step in drawn for value in step} <= set(range(1, n_timesteps + 1))
+
+
+def test_last_timestep_may_be_skipped(settings, train, monkeypatch):
+    """As in the released code: i in [1, N − 1]."""
+    drawn = set()
+    original = objectives.training_pair
+
+    def note(process, objective, x_0, i, noise):
+        drawn.update(i.tolist())
+        return original(process, objective, x_0, i, noise)
+
+    monkeypatch.setattr(objectives, "training_pair", note)
+    settings["process"]["n_timesteps"] = 3
+    settings["training"]["iterations"] = 6
+    for skip, expected in ((False, {1, 2, 3}), (True, {1, 2})):
+        drawn.clear()
+        settings["process"]["skip_last_timestep"] = skip
+        assert train(settings, f"run-{skip}") == 0
+        assert drawn == expected
+
+
+def test_history_leaves_empty_what_was_not_drawn(settings, train, tmp_path):
+    settings["training"].update(batch_size=1, log_every=1)
+    assert train(settings) == 0
+    rows = read_history(tmp_path)
+    for row in rows:
+        cells = [row[f"loss_q{q}"] for q in range(1, 5)]
+        assert sorted(cells)[:3] == ["", "", ""]
+        assert row["loss"] in cells
+    assert len({tuple(row[f"loss_q{q}"] == "" for q in range(1, 5)) for row in rows}) > 1
+    seconds = [float(row["seconds"]) for row in rows]
+    assert sorted(seconds) == seconds
+    assert float(rows[-1]["images_per_second"]) == pytest.approx(1 / (seconds[-1] - seconds[-2]), rel=0.05)
+
+
+def test_loss_falls(settings, train, tmp_path):
+    settings["training"].update(iterations=36, log_every=12, learning_rate=0.02)
+    assert train(settings) == 0
+    losses = [float(row["loss"]) for row in read_history(tmp_path)]
+    assert losses[0] > losses[2]
+    assert losses[2] < 0.9  # a network that predicts nothing has 1
+
+
+def test_ema_is_torchs(settings):
+    """Bit for bit what torch.optim.swa_utils keeps, over many steps of an optimizer."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 3))
+    settings["training"].update(ema_decay=0.97, learning_rate=0.1)
+    own = state.TrainingState(network, settings, torch.device("cpu"))
+    theirs = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.97))
+    start = [value.clone() for value in own.ema]
+    for _ in range(30):
+        own.optimizer.zero_grad()
+        network(torch.randn(4, 5)).square().mean().backward()
+        own.optimizer.step()
+        own.update_ema()
+        own.iteration += 1
+        theirs.update_parameters(network)
+        for name, value in theirs.module.named_parameters():
+            assert torch.equal(own.ema_state_dict()[name], value)
+    assert not any(torch.equal(a, b) for a, b in zip(own.ema, own.parameters, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(own.ema, start, strict=True))
+
+
+def test_model_file_has_the_ema_and_its_settings(settings, train, tmp_path, folder):
+    assert train(settings) == 0
+    path = tmp_path / "run" / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    checkpoint = torch.load(store.find(folder(), "checkpoint", ".pt")[12], weights_only=True)
+    assert weights.keys() == checkpoint["ema"].keys()
+    assert all(torch.equal(weights[name], value) for name, value in checkpoint["ema"].items())
+    assert not all(torch.equal(weights[name], value) for name, value in checkpoint["network"].items())
+    with safetensors.safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["settings"]) == settings
+
+
+@pytest.mark.parametrize(
+    ("objective", "family"),
+    [("epsilon", "blur"), ("score", "blur"), ("std", "blur"), ("x0", "blur"), ("epsilon", "blurring-diffusion")],
+)
+def test_every_objective_trains(settings, train, tmp_path, objective, family):
+    settings["process"].update(objective=objective, family=family)
+    settings["training"].update(iterations=20, log_every=10, learning_rate=0.02)
+    assert train(settings) == 0
+    first, last = (float(row["loss"]) for row in read_history(tmp_path))
+    assert 0 < last < first
+
+
+def test_data_order_and_noise_depend_on_the_seed_alone(settings, train, tmp_path):
+    settings["training"]["iterations"] = 3
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        settings["seed"] = seed
+        torch.manual_seed(seed + len(name))
+        assert train(settings, name, f"store-{name}") == 0
+    content = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
+    assert content["a"] == content["b"] != content["c"]
+
+
+def test_bf16_and_symmetric_range_run(settings, train, tmp_path):
+    settings["training"].update(precision="bf16", iterations=2)
+    settings["process"]["range"] = "symmetric"
+    assert train(settings) == 0
+    assert all(
+        tensor.dtype == torch.float32
+        for tensor in safetensors.torch.load_file(tmp_path / "run" / "model.safetensors").values()
+    )
+
+
+def run_directly(settings, images, folder):
+    """Training without the checks of the config, which would refuse what some tests need."""
+    folder.mkdir()
+    return training.train(settings, str(images / "images.npy"), folder, threads=1)
+
+
+@pytest.mark.parametrize(("rate", "last_good"), [(1e30, []), (1e8, [])])
+def test_loss_that_is_not_finite_stops(settings, images, tmp_path, rate, last_good):
+    settings["training"].update(learning_rate=rate, checkpoint_every=1, iterations=50)
+    with pytest.raises(UserError) as caught:
+        run_directly(settings, images, tmp_path / "folder")
+    message = str(caught.value)
+    assert "not finite" in message
+    assert f"learning rate {rate:g}, run tiny" in message
+    for path in store.find(tmp_path / "folder", "checkpoint", ".pt").values():
+        saved = torch.load(path, weights_only=True)
+        assert all(value.isfinite().all() for part in ("network", "ema") for value in saved[part].values())
+    assert not store.find(tmp_path / "folder", "model", ".safetensors")
+
+
+def test_nan_keeps_the_last_good_state(settings, images, tmp_path, monkeypatch):
+    """NaN appears in iteration 7 of 12, checkpoints are made every 4: that of iteration 4 stays the newest."""
+    original, calls = objectives.per_image_loss, []
+
+    def nan_at_seven(*arguments):
+        calls.append(1)
+        return original(*arguments) * (math.nan if len(calls) == 7 else 1)
+
+    monkeypatch.setattr(objectives, "per_image_loss", nan_at_seven)
+    with pytest.raises(UserError, match="not finite at iteration 7 .*the last good state is kept in .*folder"):
+        run_directly(settings, images, tmp_path / "folder")
+    assert list(store.find(tmp_path / "folder", "checkpoint", ".pt")) == [4]
+
+
+def test_weights_that_are_not_finite_are_not_saved(settings, images, tmp_path, monkeypatch):
+    """A gradient may overflow while the loss is still finite: the last step of all has no loss after it."""
+    original = state.TrainingState.update_ema
+
+    def overflow(self):
+        if self.iteration == 11:
+            with torch.no_grad():
+                self.parameters[0].fill_(math.inf)
+        original(self)
+
+    monkeypatch.setattr(state.TrainingState, "update_ema", overflow)
+    with pytest.raises(UserError, match="not finite at iteration 12"):
+        run_directly(settings, images, tmp_path / "folder")
+    assert list(store.find(tmp_path / "folder", "checkpoint", ".pt")) == [4, 8]
+    assert not store.find(tmp_path / "folder", "model", ".safetensors")
+
+
+def test_error_is_one_line_on_the_command_line(settings, train, tmp_path, monkeypatch, capsys):
+    original = objectives.per_image_loss
+    monkeypatch.setattr(objectives, "per_image_loss", lambda *arguments: original(*arguments) * math.inf)
+    assert train(settings) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith("error: the loss or a weight is not finite at iteration 1 ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda a: a.__setitem__(a.index("--images") + 1, "absent.npy"), "absent.npy"),
+        (lambda a: a.__setitem__(a.index("--manifest") + 1, "absent.json"), "absent.json"),
+        (lambda a: a.__setitem__(a.index("--settings") + 1, "{}"), "settings: the key"),
+        (lambda a: a.__setitem__(a.index("--store") + 1, "/dev/null/store"), "/dev/null"),
+    ],
+)
+def test_bad_input(settings, arguments, tmp_path, capsys, break_it, message):
+    from blurdiff.cli import main
+
+    line = arguments(settings)
+    break_it(line)
+    assert main(line) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_manifest_without_digest(settings, arguments, tmp_path, capsys):
+    from blurdiff.cli import main
+
+    (tmp_path / "manifest.json").write_text("{}")
+    line = arguments(settings)
+    line[line.index("--manifest") + 1] = str(tmp_path / "manifest.json")
+    assert main(line) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "sha256" in error
