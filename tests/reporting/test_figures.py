@@ -1,0 +1,267 @@
+"""The stage `figure`: every figure is drawn, says its scale, is the same each time, and refuses bad input."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from blurdiff.cli import main
+
+NEEDS = {
+    "figure1": ["strips"],
+    "figure2": ["samples"],
+    "figure3": ["samples"],
+    "figure4": [],
+    "samples": ["samples", "images"],
+    "forward": ["images"],
+    "training": ["histories"],
+    "spectrum": ["samples", "images"],
+}
+
+
+@pytest.fixture
+def draw(tmp_path, capsys):
+    """Run the stage `figure`; gives (status, PNG, PDF, caption, error text)."""
+
+    def call(name, runs, paths, *options, folder="figures"):
+        outputs = [tmp_path / folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "md")]
+        inputs = [word for kind in NEEDS[name] for word in (f"--{kind}", *paths[kind])]
+        targets = [
+            word for pair in zip(("--output", "--pdf", "--caption"), map(str, outputs), strict=True) for word in pair
+        ]
+        status = main(["figure", "--name", name, "--settings", json.dumps(runs), *inputs, *targets, *options])
+        if status:
+            assert not any(path.exists() for path in outputs)
+            return status, None, None, None, capsys.readouterr().err
+        png, pdf, caption = outputs
+        return status, png.read_bytes(), pdf.read_bytes(), caption.read_text(), ""
+
+    return call
+
+
+@pytest.fixture
+def runs(settings):
+    """Two data sets; schedules, a direction and a second seed."""
+    return [
+        settings("bedroom", "none", 0.0),
+        settings("bedroom", "log", 0.6),
+        settings("church"),
+        settings("church", seed=1),
+        settings("church", direction="fine-to-coarse"),
+    ]
+
+
+def pdf_text_operators(pdf: bytes) -> bytes:
+    """The decompressed streams of a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.S)
+    return b"".join(zlib.decompressobj().decompress(stream) for stream in streams if stream[:1] == b"\x78")
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_figures_are_legible_and_alike_each_time(name, runs, runs_with_files, draw, tmp_path):
+    if name == "spectrum":
+        pytest.importorskip("blurdiff.evaluation.spectrum")
+    if name in ("training", "figure1"):
+        runs = runs[2:]  # these take seconds
+    paths = runs_with_files(runs)
+    status, png, pdf, caption, _ = draw(name, runs, paths)
+    assert status == 0
+    again = draw(name, runs, paths, folder="again")
+    assert (png, pdf, caption) == again[1:4]
+    assert pdf.startswith(b"%PDF") and b"/FontFile2" in pdf and b"CreationDate" not in pdf
+    assert b" Tf" in pdf_text_operators(pdf)  # text, not outlines
+    if name != "figure4":
+        assert "synthetic" in caption and "8×8 pixels" in caption
+    assert "$" not in caption and caption.endswith(".\n")
+    with Image.open(tmp_path / "figures" / f"{name}.png") as image:
+        dpi = image.info["dpi"][0]
+        assert dpi >= 199 and image.width / dpi <= 6.95
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_bytes_depend_on_no_surroundings(settings, runs_with_files, tmp_path):
+    """Other hash seeds, time zones, back ends and user styles give the same files."""
+    (tmp_path / "matplotlibrc").write_text("font.size: 23\naxes.facecolor: red\n")
+    odd = {
+        "PYTHONHASHSEED": "2",
+        "TZ": "Asia/Tokyo",
+        "MPLBACKEND": "svg",
+        "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
+    }
+    inputs = ["--samples", *runs_with_files([settings()])["samples"], "--settings", json.dumps([settings()])]
+    written = []
+    for number, surroundings in enumerate([{"PYTHONHASHSEED": "1"}, odd]):
+        outputs = [tmp_path / f"{number}.{suffix}" for suffix in ("png", "pdf", "md")]
+        targets = ["--output", outputs[0], "--pdf", outputs[1], "--caption", outputs[2]]
+        command = [sys.executable, "-m", "blurdiff", "figure", "--name", "figure2", *inputs, *map(str, targets)]
+        surroundings["PYTHONPATH"] = os.pathsep.join(sys.path)
+        subprocess.run(command, check=True, env={**os.environ, **surroundings})
+        written.append([path.read_bytes() for path in outputs])
+    assert written[0] == written[1]
+
+
+def test_sample_grids_show_the_first_samples(runs, runs_with_files, draw, tmp_path):
+    paths = runs_with_files(runs[1:3])
+    _, _, _, caption, _ = draw("figure2", runs[1:3], paths)
+    assert "first 6×6 samples" in caption
+    assert "Left: log, f(N) = 0.6; right: quartic, f(N) = 0.1406." in caption
+    figure = np.asarray(Image.open(tmp_path / "figures" / "figure2.png").convert("RGB")).astype(np.int64)
+    figure = figure @ [65536, 256, 1]  # one number a pixel
+    samples = [np.load(path)["arr_0"].astype(np.int64) @ [65536, 256, 1] for path in paths["samples"]]
+    factor = next(factor for factor in range(8, 40) if contains(figure, samples[0][0], factor))
+    for images in samples:
+        assert all(contains(figure, image, factor) for image in images[:36])
+        assert not contains(figure, images[36], factor)
+
+
+def contains(figure: np.ndarray, image: np.ndarray, factor: int) -> bool:
+    """Whether `image`, every pixel a square of `factor`, stands somewhere in `figure`; both (height, width)."""
+    large = image.repeat(factor, 0).repeat(factor, 1)
+    height, width = large.shape
+    starts = figure[: 1 - height, : 1 - width]
+    for y, x in np.argwhere((starts == large[0, 0]) & (figure[height - 1 :, width - 1 :] == large[-1, -1])):
+        if (figure[y : y + height, x : x + width] == large).all():
+            return True
+    return False
+
+
+def test_fewer_samples_make_smaller_grids(runs, runs_with_files, draw):
+    paths = runs_with_files(runs[:1])
+    np.savez(paths["samples"][0], arr_0=np.load(paths["samples"][0])["arr_0"][:4])
+    assert "first 1×4 samples" in draw("figure2", runs[:1], paths)[3]
+
+
+def test_figure1_says_whether_the_noise_is_the_same(settings, runs_with_files, draw):
+    runs = [settings(f_type="none", f_N=0.0), settings()]
+    paths = runs_with_files(runs)
+    assert "same noise" not in draw("figure1", runs, paths)[3]
+    first, second = (dict(np.load(path)) for path in paths["strips"])
+    second["x"][0] = first["x"][0]
+    np.savez(paths["strips"][1], **second)
+    assert "start from the same noise" in draw("figure1", runs, paths, folder="again")[3]
+
+
+def test_states_are_displayed_by_one_linear_map_a_timestep():
+    from blurdiff.reporting.strips import display
+
+    rng = np.random.default_rng(0)
+    noise, image = rng.normal(size=(1, 64, 64, 3)), rng.uniform(0.2, 0.8, size=(1, 64, 64, 3))
+    shown = display(np.stack([noise, image]), 0.0, 1.0)
+    # An image within the range keeps its values: no contrast is made up.
+    np.testing.assert_array_equal(shown[1], np.rint(image * 255))
+    # Noise: 1 % of it is black and 1 % white, and between them grey levels are linear in the values.
+    assert (shown[0] == 0).mean() == pytest.approx(0.01, abs=0.003)
+    assert (shown[0] == 255).mean() == pytest.approx(0.01, abs=0.003)
+    inside = (shown[0] > 0) & (shown[0] < 255)
+    slope, offset = np.polyfit(noise[inside], shown[0][inside], 1)
+    np.testing.assert_allclose(slope * noise[inside] + offset, shown[0][inside], atol=0.6)
+
+
+def test_forward_states_agree_with_the_process_without_noise(settings):
+    """Without blur the blurred image is the image; with it, the separable blur matrix to the power F(i)."""
+    from blurdiff.reporting.strips import forward_states
+
+    rng = np.random.default_rng(0)
+    x0 = rng.uniform(size=(8, 8, 3))
+    steps = np.array([0, 7, 20])
+    states, blurred = forward_states(settings(f_type="none", f_N=0.0), x0, steps, seed=0)
+    np.testing.assert_allclose(states[0], x0, atol=1e-5)
+    np.testing.assert_allclose(blurred, np.broadcast_to(x0, blurred.shape), atol=1e-5)
+    _, blurred = forward_states(settings(f_type="linear", f_N=0.5), x0, steps, seed=0)
+    taps = np.exp(-(np.arange(-7, 8) ** 2) / (2 * 0.4**2))
+    taps /= taps.sum()
+    matrix = np.array([[taps[7 + column - row] for column in range(8)] for row in range(8)])
+    values, vectors = np.linalg.eigh(matrix)
+    for step, image in zip(steps, blurred, strict=True):
+        F = sum(0.5 * j / 20 for j in range(1, step + 1))
+        power = vectors @ np.diag(values**F) @ vectors.T
+        np.testing.assert_allclose(image, np.einsum("ab,bcd,ce->aed", power, x0, power), atol=1e-5)
+
+
+def test_histories_are_averaged_over_windows_of_equal_ratio():
+    from blurdiff.reporting.curves import thin
+
+    history = pd.DataFrame({"iteration": np.arange(1, 1025), "loss": np.arange(1, 1025) * 2.0})
+    thinned = thin(history, windows=10)
+    assert len(thinned) == 10
+    edges = 1025 ** (np.arange(11) / 10)
+    inside = [[i for i in range(1, 1025) if low <= i < high] for low, high in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_allclose(thinned["iteration"], [np.mean(window) for window in inside])
+    np.testing.assert_allclose(thinned["loss"], 2 * thinned["iteration"])
+
+
+@pytest.mark.parametrize(
+    "name, option, damage, word",
+    [
+        ("figure1", "strips", lambda path: np.savez(path, timesteps=np.arange(3)), "'x'"),
+        ("figure1", "strips", lambda path: change(path, "x", lambda x: x[:, :, :4]), "shape"),
+        ("figure1", "strips", lambda path: change(path, "x0", lambda x: x * np.nan), "x0"),
+        ("figure1", "strips", lambda path: change(path, "timesteps", lambda i: i[::-1]), "descend"),
+        ("figure2", "samples", lambda path: cut(path), "cannot read"),
+        ("figure2", "samples", lambda path: os.remove(path), "cannot read"),
+        ("figure2", "samples", lambda path: change(path, "arr_0", lambda x: x[:0]), "uint8"),
+        ("figure3", "samples", lambda path: change(path, "arr_0", lambda x: x / 255), "float64"),
+        ("samples", "images", lambda path: cut(path), "cannot read"),
+        ("samples", "images", lambda path: np.save(path, np.zeros((5, 8, 8), np.uint8)), "(5, 8, 8)"),
+        ("forward", "images", lambda path: os.replace(path.replace("images.npy", "samples.npz"), path), "not a .npy"),
+        ("training", "histories", lambda path: rewrite(path, "loss_q4", "other"), "loss_q4"),
+        ("training", "histories", lambda path: rewrite(path, "\n300,", "\n300,,,,,"), "cannot read"),
+        ("training", "histories", lambda path: rewrite(path, "\n100,", "\nten,"), "iteration"),
+        ("training", "histories", lambda path: rewrite(path, ",0.1,", ",nan,"), "row 1"),
+        ("training", "histories", lambda path: os.truncate(path, 0), "cannot read"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(name, option, damage, word, runs, runs_with_files, draw):
+    paths = runs_with_files(runs[:2])
+    damage(paths[option][1])
+    status, _, _, _, error = draw(name, runs[:2], paths)
+    assert status == 1 and error.count("\n") == 1
+    assert paths[option][1] in error and word in error
+
+
+def change(path, name, function):
+    """Replace one array of an .npz."""
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, name: function(arrays[name])})
+
+
+def cut(path):
+    """Cut a file's last third off."""
+    os.truncate(path, os.path.getsize(path) * 2 // 3)
+
+
+def rewrite(path, old, new):
+    """Replace the first `old` in a text file."""
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new, 1))
+
+
+def test_manifests_tell_the_number_of_images(settings, runs_with_files, draw, tmp_path):
+    runs = [settings(f_type="none", f_N=0.0), settings(), settings("church")]
+    manifests = [tmp_path / f"{name}.json" for name in ("bedroom", "bedroom", "church")]
+    for path, n in zip(manifests[1:], (2048, 1234), strict=True):
+        path.write_text(json.dumps({"n_used": n, "n_keys": n + 1, "resolution": 8, "synthetic": True}))
+    options = ["--manifests", *map(str, manifests)]
+    caption = draw("figure4", runs, {}, *options)[3]
+    assert caption.endswith("Images to train on: bedroom (synthetic): 2,048; church (synthetic): 1,234.\n")
+    manifests[2].write_text(json.dumps({"n_used": 5, "resolution": 8, "synthetic": False}))
+    assert "synthetic is False" in draw("figure4", runs, {}, *options, folder="again")[4]
+    assert "2 paths for 3 runs" in draw("figure4", runs, {}, *options[:-1], folder="again")[4]
+
+
+def test_runs_and_paths_must_match(runs, runs_with_files, draw):
+    paths = runs_with_files(runs[:2])
+    assert "2 paths for 1 runs" in draw("figure2", runs[:1], paths)[4]
+    mixed = [runs[0], {**runs[1], "process": {**runs[1]["process"], "range": "symmetric"}}]
+    assert "range" in draw("figure1", mixed, paths)[4]
+    assert "--image-index 50" in draw("forward", runs[:2], paths, "--image-index", "50")[4]
+    assert "--n-images 0" in draw("figure1", runs[:2], paths, "--n-images", "0")[4]

@@ -1,0 +1,217 @@
+"""Table 1: its numbers against independent computation, its layout, and what it refuses."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from blurdiff.cli import main
+
+
+@pytest.fixture
+def make_table(tmp_path, capsys):
+    """Run the stage `table`; gives (status, rows of the CSV, Markdown, error text)."""
+
+    def make(evaluations):
+        output, markdown = tmp_path / "out" / "table1.csv", tmp_path / "out" / "table1.md"
+        status = main(["table", "--evaluations", *evaluations, "--output", str(output), "--markdown", str(markdown)])
+        if status:
+            assert not output.exists() and not markdown.exists()
+            return status, [], "", capsys.readouterr().err
+        return status, list(csv.DictReader(output.open())), markdown.read_text(), ""
+
+    return make
+
+
+def cells(markdown: str) -> list[list[str]]:
+    """The rows of a Markdown table, header first, without its rule."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:1] + lines[2:]]
+
+
+def matrix(settings):
+    """The paper's runs with fine-to-coarse, in the order of a config."""
+    return [
+        settings("bedroom", "none", 0.0),
+        settings("bedroom", "log", 0.6),
+        settings("bedroom", "quartic"),
+        settings("church", "none", 0.0),
+        settings("church", "quartic", direction="fine-to-coarse"),
+        settings("church", "quartic"),
+    ]
+
+
+def test_tidy_rows_in_the_order_given(settings, write_evaluation, make_table):
+    runs = matrix(settings)
+    _, rows, _, _ = make_table([write_evaluation(run, 10.0 + k) for k, run in enumerate(runs)])
+    assert [row["run"] for row in rows] == [run["run"] for run in runs]
+    assert [float(row["mean"]) for row in rows] == [10, 11, 12, 13, 14, 15]
+    # The paper's FID-10K (its Table 1); fine-to-coarse has none there.
+    assert [row["paper"] for row in rows] == ["9.24", "73.23", "7.86", "6.04", "", "5.89"]
+    first = rows[0]
+    assert (first["seeds"], first["std"], first["n_steps"], first["iterations"]) == ("1", "", "20", "3000")
+    assert (first["floor"], first["floor_std"], first["n_reference"]) == ("3.25", "0.5", "50")
+    assert first["synthetic"] == "True" and first["metric"] == "FD-EfficientNet-Lite0"
+    expected = (
+        "dataset label f_type f_N direction mode_order metric n_samples n_reference resolution iterations n_steps"
+    )
+    assert set(f"{expected} floor_n sampler seeds mean std paper floor floor_std synthetic".split()) <= set(first)
+
+
+def test_mean_and_sample_deviation_over_seeds(settings, write_evaluation, make_table):
+    values = [12.5, 14.0, 19.25]
+    quartic = [write_evaluation(settings(seed=seed), value) for seed, value in enumerate(values)]
+    none = [write_evaluation(settings(f_type="none", f_N=0.0, seed=seed), value) for seed, value in enumerate([1, 3])]
+    _, rows, markdown, _ = make_table(quartic + none)
+    mean = math.fsum(values) / 3
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / 2)
+    assert float(rows[0]["mean"]) == pytest.approx(mean, rel=1e-9)
+    assert float(rows[0]["std"]) == pytest.approx(std, rel=1e-9)
+    assert [row["seeds"] for row in rows] == ["3", "2"]
+    assert f"{mean:.2f} ± {std:.2f}" in markdown and "2.00 ± 1.41" in markdown
+    assert "over 2 or 3 seeds" in markdown
+
+
+def test_layout_as_in_the_paper(settings, write_evaluation, make_table):
+    _, _, markdown, _ = make_table([write_evaluation(run, 10.0 + k) for k, run in enumerate(matrix(settings))])
+    header, *rows = cells(markdown)
+    assert header[:3] == ["f(N)", "f_type", "bedroom (synthetic): FD-EfficientNet-Lite0"]
+    assert header[3] == "paper: FID-10K, LSUN bedroom (not comparable: other metric, data and scale)"
+    assert header[4].startswith("church (synthetic)") and header[5].startswith("paper: FID-10K, LSUN church")
+    assert rows == [
+        ["0 (no blur)", "–", "10.00", "9.24", "13.00", "6.04"],
+        ["0.6", "log", "11.00", "73.23", "–", "–"],
+        ["0.1406", "quartic", "12.00", "7.86", "15.00", "5.89"],
+        ["0.1406", "quartic, fine-to-coarse", "–", "–", "14.00", "–"],
+        ["", "floor: data against data", "3.25 ± 0.50", "", "3.25 ± 0.50", ""],
+    ]
+    for words in (
+        "not FID",
+        "synthetic",
+        "8×8",
+        "3,000 iterations",
+        "40 samples of 20 reverse-diffusion steps",
+        "One seed",
+    ):
+        assert words in markdown
+
+
+def test_the_papers_own_experiment_is_comparable(settings, write_evaluation, make_table):
+    scale = {"synthetic": False, "label": "LSUN bedroom", "resolution": 64, "iterations": 450_000, "n_steps": 1000}
+    path = write_evaluation(
+        settings(), 7.9, metric="FID", n_samples=10_000, n_reference=3_033_042, changes_of_run=scale
+    )
+    _, _, markdown, _ = make_table([path])
+    assert cells(markdown)[0][2:] == ["LSUN bedroom: FID", "paper: FID-10K, LSUN bedroom"]
+    assert "not FID" not in markdown and "synthetic" not in markdown
+    path = write_evaluation(
+        settings(), 7.9, metric="FID", n_samples=10_000, changes_of_run={**scale, "iterations": 5000}
+    )
+    assert "(not comparable: other scale)" in make_table([path])[2]
+
+
+def test_a_data_set_that_the_paper_lacks_has_no_paper_column(settings, write_evaluation, make_table):
+    run = settings("kitchen") | {"label": "kitchen", "synthetic": False}
+    _, rows, markdown, _ = make_table(
+        [write_evaluation(run, 5.0, floor_mean=None, floor_std=None, floor_n=None, n_reference=None)]
+    )
+    assert [rows[0][key] for key in ("paper", "floor", "floor_n", "n_reference")] == [""] * 4
+    assert cells(markdown) == [["f(N)", "f_type", "kitchen: FD-EfficientNet-Lite0"], ["0.1406", "quartic", "5.00"]]
+
+
+@pytest.mark.parametrize(
+    "process, paper",
+    [
+        ({"f_N": 0.14}, "7.86"),  # as the paper prints it
+        ({"f_N": 0.15}, ""),
+        ({"direction": "reversed"}, ""),
+        ({"basis": "dct"}, ""),
+        ({"mode_order": "released"}, "7.86"),
+        ({"f_type": "log", "f_N": 0.140625}, ""),
+        ({"f_type": "none", "f_N": 0.3, "direction": "fine-to-coarse"}, "9.24"),  # without blur neither matters
+    ],
+)
+def test_which_runs_the_papers_values_belong_to(settings, write_evaluation, make_table, process, paper):
+    assert make_table([write_evaluation(settings(**process), 5.0)])[1][0]["paper"] == paper
+
+
+def test_runs_that_differ_in_something_else_keep_rows_of_their_own(settings, write_evaluation, make_table):
+    other = settings() | {"run": "bedroom_quartic_sigma-0.8"}
+    _, rows, markdown, _ = make_table([write_evaluation(settings(), 5.0), write_evaluation(other, 6.0)])
+    assert len(rows) == 2
+    assert [row[1:3] for row in cells(markdown)[1:3]] == [
+        ["quartic, run bedroom_quartic", "5.00"],
+        ["quartic, run bedroom_quartic_sigma-0.8", "6.00"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"metric": "FID"}, "metric"),
+        ({"weights_sha256": "1" * 64}, "weights_sha256"),
+        ({"n_samples": 41}, "n_samples"),
+        ({"n_reference": 51}, "n_reference"),
+        ({"floor_mean": 3.5}, "floor_mean"),
+    ],
+)
+def test_mixtures_are_refused(settings, write_evaluation, make_table, changes, word):
+    first = write_evaluation(settings(f_type="log", f_N=0.6), 5.0)
+    status, _, _, error = make_table([first, write_evaluation(settings(), 5.0, **changes)])
+    assert status == 1 and error.count("\n") == 1
+    assert word in error and "bedroom_quartic_0_fid.json" in error and "bedroom_log_0_fid.json" in error
+
+
+def test_other_data_sets_may_have_other_sample_counts(settings, write_evaluation, make_table):
+    church = write_evaluation(settings("church"), 5.0, n_samples=41, n_reference=77, floor_mean=9.0)
+    status, rows, _, _ = make_table([write_evaluation(settings(), 5.0), church])
+    assert status == 0 and [row["n_reference"] for row in rows] == ["50", "77"]
+
+
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ('{"value": NaN}', "value"),
+        ('{"value": null}', "value"),
+        ('{"value": "12"}', "value"),
+        ('{"value": true}', "value"),
+        ('{"run": {"f_N": Infinity}}', "f_N"),
+    ],
+)
+def test_a_value_that_is_no_number_is_refused(settings, write_evaluation, make_table, text, word):
+    path = write_evaluation(settings(), 5.0)
+    evaluation = json.loads(Path(path).read_text())
+    changes = json.loads(text)
+    evaluation["run"].update(changes.pop("run", {}))
+    Path(path).write_text(json.dumps({**evaluation, **changes}))
+    status, _, _, error = make_table([path])
+    assert status == 1 and error.count("\n") == 1 and path in error and f"{word} is" in error
+
+
+@pytest.mark.parametrize("key", ["value", "metric", "run", "run.dataset", "run.seed"])
+def test_a_missing_key_is_refused(settings, write_evaluation, make_table, key):
+    path = write_evaluation(settings(), 5.0)
+    evaluation = json.loads(Path(path).read_text())
+    part, _, name = key.rpartition(".")
+    del (evaluation[part] if part else evaluation)[name]
+    Path(path).write_text(json.dumps(evaluation))
+    status, _, _, error = make_table([path])
+    assert status == 1 and path in error and name in error
+
+
+def test_broken_files_are_refused(settings, write_evaluation, make_table, tmp_path):
+    broken = tmp_path / "broken.json"
+    for text in ("", "[1, 2]", '{"metric": "FI'):
+        broken.write_text(text)
+        status, _, _, error = make_table([write_evaluation(settings(), 5.0), str(broken)])
+        assert status == 1 and str(broken) in error and error.count("\n") == 1
+    assert make_table([str(tmp_path / "absent.json")])[0] == 1
+
+
+def test_a_seed_given_twice_or_made_otherwise_is_refused(settings, write_evaluation, make_table):
+    path = write_evaluation(settings(), 5.0)
+    assert "seed twice" in make_table([path, path])[3]
+    other = write_evaluation(settings(seed=1), 5.0, changes_of_run={"iterations": 6000})
+    assert "iterations" in make_table([path, other])[3]

@@ -1,0 +1,206 @@
+"""Curves: the blur schedules (Figure 4), training loss over iterations, and the spectrum of samples."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from blurdiff.reporting import labels
+from blurdiff.reporting.arrays import LOSSES
+from blurdiff.reporting.style import COLUMN_WIDTH, GREY, TEXT_WIDTH, line_style, looks
+
+QUARTILE_TITLES = ["all $i$", "$i$ ≤ N/4", "N/4 < $i$ ≤ N/2", "N/2 < $i$ ≤ 3N/4", "$i$ > 3N/4"]
+
+
+def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
+    """Figure 4: the blur schedules f(i) of `runs` against i, each schedule once. Returns the figure and its caption."""
+    from blurdiff.diffusion.schedules import blur_schedule
+
+    keys = ("f_type", "f_N", "n_timesteps", "f_anchor", "f_table")
+    schedules: dict[tuple, Mapping] = {}
+    for run in runs:
+        schedules.setdefault(tuple(run["process"].get(key) for key in keys), run)
+    shown = list(schedules.values())
+    timesteps = [run["process"]["n_timesteps"] for run in shown]
+    names = [labels.schedule_label(run["process"]) for run in shown]
+    if len(set(timesteps)) > 1 or len(set(names)) < len(names):
+        names = labels.run_labels(shown)
+    look = looks(shown, names)
+    figure = Figure(figsize=(COLUMN_WIDTH, 2.2), layout="constrained")
+    axes = figure.subplots()
+    for name, (f_type, f_N, n_timesteps, anchor, table) in zip(names, schedules, strict=True):
+        f = blur_schedule(f_type, f_N, n_timesteps, anchor or "paper", table)
+        colour, dashes = look[name]
+        axes.plot(np.arange(len(f)), f, color=colour, linestyle=line_style(dashes), label=name, clip_on=False, zorder=3)
+    axes.set(xlabel="timestep $i$", ylabel="blur schedule $f(i)$", xlim=(0, max(timesteps)))
+    if min(line.get_ydata().min() for line in axes.lines) >= 0:
+        axes.set_ylim(bottom=0)
+    axes.legend(loc="best", handlelength=2.6)
+    seaborn.despine(figure)
+    caption = (
+        f"Blur schedules f(i) against the timestep i (N = {labels.either(timesteps)}): the blur of step"
+        " i is W to the power of f(i), with f(0) = 0. Computed from the formulas, no data."
+    )
+    return figure, caption
+
+
+def training_curves(runs: Sequence[Mapping], histories: Sequence[pd.DataFrame]) -> tuple[Figure, str]:
+    """Training loss against iteration, a row a data set: over all timesteps and for each quarter of them.
+
+    `histories`: one frame a run (columns iteration, loss, loss_q1 … loss_q4). Returns the figure and its caption.
+    """
+    names = labels.run_labels(runs, with_seed=False)
+    frames = []
+    for number, (run, name, history) in enumerate(zip(runs, names, histories, strict=True)):
+        long = thin(history).melt("iteration", LOSSES, "part", "value").dropna()
+        frames.append(long.assign(data=run["dataset"], process=name, line=number))
+    table = pd.concat(frames, ignore_index=True)
+    panels = [(LOSSES.index(part), part, title) for part, title in zip(LOSSES, QUARTILE_TITLES, strict=True)]
+
+    def draw_row(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        for axis, (_, part, _) in zip(axes, panels, strict=True):
+            draw_lines(axis, rows[rows["part"] == part], "iteration", "value", runs, names)
+            axis.set(xscale="log", yscale="log")
+
+    figure = facets(table, draw_row, [title for _, _, title in panels], runs, names, "iteration", "loss $L_\\epsilon$")
+    seeds = labels.distinct(run["seed"] for run in runs)
+    several = " One line a seed." if len(seeds) > 1 else ""
+    caption = (
+        f"Training loss (the objective, mean over pixels and colours) against iteration, over all timesteps i and in"
+        f" each quarter of them, both axes logarithmic, averaged over iterations in windows of equal ratio.{several}"
+        f" Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
+    )
+    return figure, caption
+
+
+def spectra(runs: Sequence[Mapping], samples: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> tuple[Figure, str]:
+    """Radially averaged power of samples over that of training images, against frequency; one panel a data set.
+
+    `samples` and `images`: one uint8 (n, R, R, 3) a run. As many training images as samples are compared, evenly spread
+    over the data set. Returns the figure and its caption.
+    """
+    from blurdiff.evaluation.spectrum import radial_power_spectrum
+
+    names = labels.run_labels(runs, with_seed=False)
+    frames, data_power = [], {}
+    for number, (run, name, drawn, data) in enumerate(zip(runs, names, samples, images, strict=True)):
+        key = (run["dataset"], min(len(drawn), len(data)))
+        if key not in data_power:
+            pick = np.linspace(0, len(data) - 1, key[1]).round().astype(int)
+            data_power[key] = radial_power_spectrum(np.asarray(data[pick]))
+        frequencies, power = radial_power_spectrum(drawn)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(data_power[key][1] > 0, power / data_power[key][1], np.nan)
+        frame = pd.DataFrame({"frequency": frequencies, "ratio": ratio})[np.asarray(frequencies) > 0]
+        frames.append(frame.assign(data=run["dataset"], process=name, line=number))
+    table = pd.concat(frames, ignore_index=True)
+
+    def draw_row(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        axes[0].axhline(1, color=GREY, linewidth=0.8, zorder=1)
+        draw_lines(axes[0], rows, "frequency", "ratio", runs, names)
+        axes[0].set(yscale="log")
+        axes[0].set_xlim(left=0)
+
+    figure = facets(table, draw_row, [""], runs, names, "spatial frequency (cycles / pixel)", "power, samples / data")
+    counts = labels.either(len(drawn) for drawn in samples)
+    caption = (
+        f"Radially averaged power spectrum of {counts} samples, divided by that of as many training images (or all"
+        f" there are). 1: as in the data; below, detail of that scale is missing; above, there is too much of it;"
+        f" above 0.5 only diagonal waves exist. Data: {labels.data_note(runs)}."
+        f" {labels.training_note(runs)}; {labels.sampling_note(runs)}."
+    )
+    return figure, caption
+
+
+def facets(
+    table: pd.DataFrame, draw_row: Callable, titles: Sequence[str], runs: Sequence[Mapping], names: Sequence[str],
+    x_label: str, y_label: str,
+) -> Figure:  # fmt: skip
+    """Small multiples with shared axes and one legend below.
+
+    `table` has a column `data` (the data set); `draw_row(axes, rows)` draws the rows of one data set into its panels,
+    one for each of `titles`. With one title, the data sets' panels stand side by side; else each data set has a row.
+    """
+    data = {run["dataset"]: labels.data_label(run) for run in runs}
+    across = len(titles) == 1
+    n_rows, n_columns = (1, len(data)) if across else (len(data), len(titles))
+    width = min(TEXT_WIDTH, COLUMN_WIDTH * n_columns) if across else TEXT_WIDTH
+    height = 2.1 if across else 1.45 * n_rows + 0.35
+    handles = legend_handles(runs, names)
+    per_row = max(1, int(width // 1.7))
+    height += 0.16 * -(-len(handles) // per_row)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for number, (name, label) in enumerate(data.items()):
+        axes = [panels[0, number]] if across else list(panels[number])
+        draw_row(axes, table[table["data"] == name])
+        if across:
+            axes[0].set_title(label)
+        else:
+            axes[-1].annotate(label, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", fontsize=8)
+    for axis, title in zip(panels[0], titles, strict=False):
+        if title:
+            axis.set_title(title)
+    for axis in panels.flat:
+        axis.set(xlabel="", ylabel="")
+    for axis in panels[-1] if across else [panels[-1, n_columns // 2]]:
+        axis.set_xlabel(x_label)
+    for axis in panels[:, 0]:
+        axis.set_ylabel(y_label)
+    plain_log_ticks(panels[0, 0])
+    seaborn.despine(figure)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(per_row, len(handles)), handlelength=2.6)
+    return figure
+
+
+def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, y: str, runs: Sequence[Mapping], names: Sequence[str]) -> None:
+    """One line a run (column `line`), in the colour and dashes of its process (column `process`)."""
+    look = looks(runs, names)
+    seaborn.lineplot(
+        rows, x=x, y=y, hue="process", style="process", units="line", estimator=None, legend=False, linewidth=1.1,
+        palette={name: colour for name, (colour, _) in look.items()}, hue_order=list(look),
+        dashes={name: dashes for name, (_, dashes) in look.items()}, style_order=list(look), ax=axis,
+    )  # fmt: skip
+
+
+def legend_handles(runs: Sequence[Mapping], names: Sequence[str]) -> list[Line2D]:
+    """A legend entry for each process."""
+    return [
+        Line2D([], [], color=colour, label=name, linestyle=line_style(dashes))
+        for name, (colour, dashes) in looks(runs, names).items()
+    ]
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """Write ticks of logarithmic axes as plain numbers, few but at least two (shared axes follow)."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() != "log":
+            continue
+        low, high = axis.get_view_interval()
+        if high < 4 * low:
+            low, high = np.sqrt(low * high) / 2, np.sqrt(low * high) * 2
+            axis.set_view_interval(low, high, ignore=True)
+        decades = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1
+        axis.set_major_locator(LogLocator(subs=(1,) if decades >= 2 else (1, 2, 5), numticks=6))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: power_label(value)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def power_label(value: float) -> str:
+    """0.01, 0.1, 1, 10, 100, 1k, 10k, 1M."""
+    for unit, suffix in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{suffix}"
+    return f"{value:g}"
+
+
+def thin(history: pd.DataFrame, windows: int = 40) -> pd.DataFrame:
+    """Average the rows of a history over windows of iterations of equal ratio: legible on a logarithmic axis."""
+    iteration = history["iteration"].clip(lower=1)
+    edges = np.geomspace(iteration.min(), iteration.max() + 1, windows + 1)
+    return history.groupby(np.digitize(iteration, edges)).mean().reset_index(drop=True)

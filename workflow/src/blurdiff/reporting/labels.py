@@ -1,0 +1,159 @@
+"""Words for the reader: how a run, a data set and the scale of an experiment are called in tables and figures."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from blurdiff.errors import UserError
+
+DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
+FAMILIES = {"blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
+BASES = {"dct": "DCT basis", "dst": "DST basis", "haar": "Haar basis", "pixel": "pixel basis"}
+# Sections and keys of a run's settings that every figure relies on; the config schema fills in all others.
+REQUIRED = {
+    "": ("run", "dataset", "label", "synthetic", "seed", "resolution", "process", "training", "sampling"),
+    "process": ("f_type", "f_N", "n_timesteps"),
+    "training": ("iterations",),
+}
+# What names a run in words of its own; every other process key is told only where runs differ in it.
+NAMED_KEYS = {"family", "f_type", "f_N", "f_table", "direction", "mode_order", "basis"}
+
+
+def read_runs(text: str) -> list[dict]:
+    """The resolved settings of the runs of a figure, in order: from JSON itself or from the path of a JSON/YAML file.
+
+    Raises UserError when the file is missing, the content is not a list of settings, a settings key is missing, or the
+    runs differ in resolution.
+    """
+    inline = text.lstrip().startswith(("[", "{"))
+    name = "--settings" if inline else text
+    try:
+        runs = json.loads(text) if inline else yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {name}: {error}; give a JSON list of settings or the path of one") from error
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise UserError(f"{name}: must be a non-empty list with one settings object a run")
+    for number, run in enumerate(runs, start=1):
+        for section, keys in REQUIRED.items():
+            part = run[section] if section else run
+            if not isinstance(part, dict):
+                raise UserError(f"{name}: run {number}: {section} must be an object of settings")
+            missing = [f"{section}.{key}".lstrip(".") for key in keys if key not in part]
+            if missing:
+                raise UserError(f"{name}: run {number} lacks {missing[0]}; give the resolved settings of the run")
+    if len({run["resolution"] for run in runs}) > 1:
+        raise UserError(f"{name}: the runs have different resolutions; draw those of each in a figure of their own")
+    return runs
+
+
+def number_label(value: float) -> str:
+    """A number for the eye: 3,000 and 0.1406."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def join_words(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def data_label(settings: Mapping) -> str:
+    """A data set's label; synthetic data is always called so."""
+    label = str(settings["label"])
+    return f"{label} (synthetic)" if settings["synthetic"] and "synthetic" not in label.lower() else label
+
+
+def schedule_label(process: Mapping) -> str:
+    """A blur schedule in words, from process keys: `no blur`, `log, f(N) = 0.6`; other families by their name."""
+    if process.get("family", "blur") != "blur":
+        return FAMILIES.get(process["family"], process["family"])
+    if process["f_type"] == "none":
+        return "no blur"
+    if process["f_type"] == "table":
+        return f"table {Path(process.get('f_table') or '').stem}".rstrip()
+    return f"{process['f_type']}, f(N) = {number_label(float(process['f_N']))}"
+
+
+def variant_label(settings: Mapping, with_direction: bool = False) -> str:
+    """What sets a process apart beside its schedule: direction, order of modes, basis; empty for the paper's own.
+
+    `settings` holds process keys; coarse-to-fine is told only when `with_direction`, no direction without blur.
+    """
+    words = []
+    direction = settings.get("direction", "coarse-to-fine")
+    blurs = settings["f_type"] != "none"
+    if blurs and (with_direction or direction != "coarse-to-fine"):
+        words.append(DIRECTIONS.get(direction, direction))
+    if blurs and settings.get("mode_order", "paper") != "paper":
+        words.append(f"{settings['mode_order']} mode order")
+    basis = settings.get("basis", "gaussian-blur")
+    if basis != "gaussian-blur":
+        words.append(BASES.get(basis, f"{basis} basis"))
+    return ", ".join(words)
+
+
+def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
+    """One label a run, without its data set: schedule and variant, and whatever else tells the runs apart.
+
+    A schedule that occurs in several directions has each told; with `with_seed`, so has a run with several seeds.
+    """
+    directions: dict[str, set] = {}
+    for run in runs:
+        directions.setdefault(schedule_label(run["process"]), set()).add(run["process"].get("direction"))
+    differing = [key for key in differing_keys([run["process"] for run in runs]) if key not in NAMED_KEYS]
+    names = [run["run"] for run in runs]
+    labels = []
+    for run in runs:
+        process = run["process"]
+        words = [schedule_label(process)]
+        variant = variant_label(process, with_direction=len(directions[words[0]]) > 1)
+        if variant:
+            words.append(variant)
+        words += [f"{key.replace('_', ' ')} = {process.get(key)}" for key in differing]
+        if with_seed and names.count(run["run"]) > 1:
+            words.append(f"seed {run['seed']}")
+        labels.append(", ".join(words))
+    return labels
+
+
+def differing_keys(settings: Sequence[Mapping]) -> list[str]:
+    """The keys (in order of appearance) that do not have one and the same value in all of `settings`."""
+    keys = dict.fromkeys(key for one in settings for key in one)
+    return [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
+
+
+def distinct(values: Iterable) -> list:
+    """The values without repetition, in order of appearance; None left out."""
+    return list(dict.fromkeys(value for value in values if value is not None))
+
+
+def either(values: Iterable) -> str:
+    """Distinct values for a caption: `3,000` or `3,000 or 5,000`."""
+    return " or ".join(number_label(v) if isinstance(v, int | float) else str(v) for v in distinct(values))
+
+
+def data_note(runs: Sequence[Mapping]) -> str:
+    """The data sets of `runs` and their resolution, as part of a sentence; synthetic ones are explained."""
+    names = join_words(distinct(map(data_label, runs)))
+    size = either(f"{run['resolution']}×{run['resolution']}" for run in runs)
+    note = ", drawn procedurally, not photographs" if any(run["synthetic"] for run in runs) else ""
+    return f"{names}{note}, {size} pixels"
+
+
+def training_note(runs: Sequence[Mapping]) -> str:
+    """How long the runs were trained, as part of a sentence."""
+    batch = distinct(run["training"].get("batch_size") for run in runs)
+    note = f"{either(run['training']['iterations'] for run in runs)} iterations"
+    note += f" of batch {either(batch)}" if batch else ""
+    decay = distinct(run["training"].get("ema_decay") for run in runs)
+    return note + (f", EMA {' or '.join(map(str, decay))}" if decay else "")
+
+
+def sampling_note(runs: Sequence[Mapping]) -> str:
+    """How the samples of the runs were drawn, as part of a sentence."""
+    steps = either(run["sampling"].get("n_steps") or run["process"]["n_timesteps"] for run in runs)
+    timesteps = either(run["process"]["n_timesteps"] for run in runs)
+    sampler = either(run["sampling"].get("sampler", "reverse-diffusion") for run in runs)
+    seeds = distinct(run["seed"] for run in runs)
+    return f"{steps} {sampler} steps of N = {timesteps}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

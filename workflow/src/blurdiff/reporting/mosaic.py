@@ -1,0 +1,65 @@
+"""Sheets of small images, laid out in whole pixels so that every image pixel is a sharp square in PNG and PDF alike.
+
+Images are upscaled by a whole factor (nearest neighbour), composed into one array, and placed on a figure whose pixels
+are the array's; positions and sizes below are in those pixels, from the top left corner.
+"""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from blurdiff.reporting.style import DPI, INK
+
+
+def fit(columns: int, resolution: int, inches: float) -> tuple[int, int]:
+    """The upscaling factor and the dots per inch (≥ DPI) with which `columns` images fill at most `inches`."""
+    source = columns * resolution
+    factor = max(1, math.ceil(DPI * inches / source))
+    return factor, math.ceil(source * factor / inches)
+
+
+def mosaic(images: np.ndarray, factor: int, gap: int) -> np.ndarray:
+    """Compose uint8 (rows, columns, R, R, 3) into one uint8 (H, W, 3), upscaled, with white gaps between images."""
+    rows, columns, height, width, channels = images.shape
+    large = images.repeat(factor, axis=2).repeat(factor, axis=3)
+    padded = np.full((rows, columns, height * factor + gap, width * factor + gap, channels), 255, np.uint8)
+    padded[:, :, : height * factor, : width * factor] = large
+    sheet = padded.transpose(0, 2, 1, 3, 4).reshape(rows * padded.shape[2], columns * padded.shape[3], channels)
+    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+def blank(width: int, height: int, dpi: int) -> Figure:
+    """An empty figure of the given size in pixels."""
+    return Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
+
+
+def put_image(figure: Figure, array: np.ndarray, left: int, top: int) -> None:
+    """Place a uint8 (H, W, 3) array with its top left corner at (left, top), one array pixel a figure pixel."""
+    width, height = size(figure)
+    box = (left / width, 1 - (top + array.shape[0]) / height, array.shape[1] / width, array.shape[0] / height)
+    axes = figure.add_axes(box)
+    axes.imshow(array, interpolation="none", aspect="auto")
+    axes.set_axis_off()
+
+
+def put_text(figure: Figure, text: str, x: float, y: float, **style: object) -> None:
+    """Write `text` at (x, y); left-aligned and vertically centred unless `style` (matplotlib's Text) says otherwise."""
+    width, height = size(figure)
+    figure.text(x / width, 1 - y / height, text, **{"va": "center", "ha": "left", "color": INK, "fontsize": 8, **style})
+
+
+def font_size(text: str, width: int, dpi: int, largest: float = 8) -> float:
+    """The font size in points, at most `largest`, with which bold `text` stays within `width` pixels."""
+    # A bold DejaVu Sans character is about 0.68 em wide.
+    return min(largest, width / dpi * 72 / (0.68 * len(text)))
+
+
+def size(figure: Figure) -> tuple[int, int]:
+    """Width and height of a figure in pixels."""
+    return round(figure.bbox.width), round(figure.bbox.height)
+
+
+def to_uint8(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map [low, high] to 0…255, clipped and rounded."""
+    return np.rint(np.clip((x - low) / (high - low), 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,162 @@
+"""Processes over time: the reverse processes side by side (Figure 1) and the forward process."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from blurdiff.errors import UserError
+from blurdiff.reporting import labels, mosaic
+from blurdiff.reporting.arrays import Strips
+from blurdiff.reporting.style import GREY, TEXT_WIDTH
+
+MODEL_RANGES = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
+STATE, PREDICTION = "$x_i$", r"$\hat{x}_0$"  # beside the rows; captions are plain text
+DISPLAY_NOTE = (
+    "Display of x_i: at each i of each run a linear map, from black to white over the image range and the 1st to 99th"
+    " percentiles of the values shown, so brightness cannot be compared between panels."
+)
+
+
+def reverse_process(
+    runs: Sequence[Mapping], strips: Sequence[Strips], n_images: int = 1, n_columns: int = 11
+) -> tuple[Figure, str]:
+    """Figure 1: for every run, the states x_i and the predictions x̂_0(x_i) of the same samples, from i = N to 0.
+
+    At most `n_images` samples and `n_columns` snapshots are shown. Returns the figure and its caption.
+    Raises UserError when the runs differ in range or number of snapshots.
+    """
+    low, high = model_range(runs)
+    count = min(n_images, *(strip.x.shape[1] for strip in strips))
+    chosen = []
+    for strip in strips:
+        pick = np.unique(np.linspace(0, len(strip.timesteps) - 1, n_columns).round().astype(int))
+        chosen.append(Strips(strip.timesteps[pick], strip.x[pick, :count], strip.x0[pick, :count]))
+    if len({len(strip.timesteps) for strip in chosen}) > 1:
+        raise UserError("strips: the runs have different numbers of snapshots; sample them with one n_snapshots")
+    blocks = []
+    for strip in chosen:
+        state, prediction = display(strip.x, low, high), mosaic.to_uint8(strip.x0, low, high)
+        blocks.append(np.stack([row for k in range(count) for row in (state[:, k], prediction[:, k])]))
+    figure = draw(runs, blocks, [strip.timesteps for strip in chosen], [STATE, PREDICTION] * count)
+    same = " The runs start from the same noise." if same_start(chosen) else ""
+    caption = (
+        f"Reverse processes side by side, from noise (left) to sample (right), on {labels.data_note(runs)}. Upper rows:"
+        f" the state x_i at timestep i; lower rows: the image x̂_0 that the network predicts from"
+        f" it.{same} {DISPLAY_NOTE} x̂_0 is clipped to the image range."
+        f" {labels.training_note(runs)}; {labels.sampling_note(runs)}."
+    )
+    return figure, caption
+
+
+def same_start(strips: Sequence[Strips]) -> bool:
+    """Whether the strips of several runs start from one and the same state."""
+    return len(strips) > 1 and all(np.allclose(strip.x[0], strips[0].x[0], atol=1e-4) for strip in strips)
+
+
+def forward_process(
+    runs: Sequence[Mapping], images: Sequence[np.ndarray], n_columns: int = 10, index: int = 0, seed: int = 0
+) -> tuple[Figure, str]:
+    """The forward process of one real image for every run, all with the same noise, at n_columns timesteps.
+
+    Two rows a run: the state x_i, and what the blur alone makes of the image, U D^F(i) Uᵀ x_0.
+    `images`: a uint8 (n, R, R, 3) a run. The processes are built from the runs' settings (this needs torch).
+    Returns the figure and its caption; raises UserError when an image set has no image `index`.
+    """
+    low, high = model_range(runs)
+    blocks, timesteps = [], []
+    for run, real in zip(runs, images, strict=True):
+        if not 0 <= index < len(real):
+            raise UserError(f"--image-index {index}: {run['dataset']} has images 0 to {len(real) - 1}")
+        x0 = low + (high - low) * np.asarray(real[index], np.float64) / 255
+        # Denser towards the image, where most of what can be seen happens.
+        steps = (run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int)
+        states, blurred = forward_states(run, x0, steps, seed)
+        blocks.append(np.stack([display(states[:, None], low, high)[:, 0], mosaic.to_uint8(blurred, low, high)]))
+        timesteps.append(steps)
+    figure = draw(runs, blocks, timesteps, [STATE, "blur"])
+    caption = (
+        f"The forward process of a training image, from the image (left) to noise (right), with the same noise for"
+        f" every run: {labels.data_note(runs)}. Upper rows: the state x_i at timestep i; lower rows: what the blur"
+        f" alone has left of the image by then (the mean of x_i without the common factor of the noise schedule)."
+        f" {DISPLAY_NOTE}"
+    )
+    return figure, caption
+
+
+def forward_states(run: Mapping, x0: np.ndarray, timesteps: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """x_i of the image x0 (R, R, 3, in model range) with one noise, and x0 as only blurred: two (K, R, R, 3) arrays."""
+    import torch
+
+    from blurdiff.diffusion.families import build_process
+
+    resolution = run["resolution"]
+    process = build_process(run["process"], resolution)
+    i = torch.as_tensor(timesteps)
+    shape = (len(timesteps), 3, resolution, resolution)
+    noise = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(seed)).expand(shape)
+    images = torch.from_numpy(x0).to(torch.float32).permute(2, 0, 1).expand(shape)
+    states = process.q_sample(images, i, noise)
+    blurred = process.q_sample(images, i, torch.zeros(shape)) / (process.noise[i] / 2).exp().float().view(-1, 1, 1, 1)
+    return states.permute(0, 2, 3, 1).numpy(), blurred.permute(0, 2, 3, 1).numpy()
+
+
+def model_range(runs: Sequence[Mapping]) -> tuple[float, float]:
+    """The range of image values that the runs' models work in; raises UserError when they have not one and the same."""
+    ranges = {run["process"].get("range", "unit") for run in runs}
+    if len(ranges) > 1 or not ranges <= MODEL_RANGES.keys():
+        raise UserError(f"process.range: {', '.join(sorted(ranges))} in one figure; give runs of one known range")
+    return MODEL_RANGES[ranges.pop()]
+
+
+def display(state: np.ndarray, low: float, high: float) -> np.ndarray:
+    """States (K, n, R, R, 3) of a run as uint8, with one linear map a timestep.
+
+    A state's values are noise around 0 early and an image in [low, high] late: the map covers the 1st to 99th
+    percentile of what is shown, and at least the image range.
+    """
+    shown = np.empty(state.shape, np.uint8)
+    for k, values in enumerate(state):
+        bottom, top = np.percentile(values, [1, 99])
+        shown[k] = mosaic.to_uint8(values, min(bottom, low), max(top, high))
+    return shown
+
+
+def draw(
+    runs: Sequence[Mapping], blocks: Sequence[np.ndarray], timesteps: Sequence[np.ndarray], row_labels: Sequence[str]
+) -> Figure:
+    """One block a run: its label, its timesteps (once, where all runs have the same), its rows of images.
+
+    `blocks`: uint8 (rows, K, R, R, 3) a run; `row_labels`: one a row, to its left.
+    """
+    names = labels.run_labels(runs)
+    data = [labels.data_label(run) for run in runs]
+    columns, resolution = blocks[0].shape[1], runs[0]["resolution"]
+    side = 0.3
+    factor, dpi = mosaic.fit(columns, resolution, TEXT_WIDTH - side - 0.2)
+    gap, margin, line, left = round(0.015 * dpi), round(0.02 * dpi), round(0.17 * dpi), round(side * dpi)
+    cell = resolution * factor + gap
+    same = all(np.array_equal(steps, timesteps[0]) for steps in timesteps)
+    sheets = [mosaic.mosaic(block, factor, gap) for block in blocks]
+    heads = [number == 0 or not same for number in range(len(runs))]
+    heights = [line * (1 + head) + sheet.shape[0] + line // 2 for head, sheet in zip(heads, sheets, strict=True)]
+    figure = mosaic.blank(left + columns * cell - gap + margin, sum(heights) - line // 2 + 2 * margin, dpi)
+    top = margin
+    for number, sheet in enumerate(sheets):
+        mosaic.put_text(figure, names[number], left, top + 0.45 * line, fontweight="bold")
+        right = left + columns * cell - gap
+        if number == 0 or data[number] != data[number - 1]:
+            mosaic.put_text(figure, data[number], right, top + 0.45 * line, ha="right", fontsize=7, color=GREY)
+        start = top + line
+        if heads[number]:
+            for k, i in enumerate(timesteps[number]):
+                text = f"$i$ = {i}" if k == 0 else str(i)
+                mosaic.put_text(
+                    figure, text, left + k * cell + (cell - gap) / 2, start + 0.5 * line, ha="center", fontsize=7
+                )
+            start += line
+        mosaic.put_image(figure, sheet, left, start)
+        for row, text in enumerate(row_labels):
+            mosaic.put_text(figure, text, left - 0.04 * dpi, start + row * cell + (cell - gap) / 2, ha="right")
+        top += heights[number]
+    return figure

@@ -1,0 +1,263 @@
+"""Collect the evaluations of all runs in Table 1: a tidy CSV and the paper's layout in Markdown.
+
+Runs that differ only in their seed become one row: mean, and sample standard deviation where there are several seeds.
+The rows keep the order in which the evaluations are given. The paper's FID-10K stands beside them for reference.
+"""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from blurdiff import files
+from blurdiff.errors import UserError
+from blurdiff.reporting import labels
+
+# Table 1 of the paper: FID of 10,000 samples at 64×64, by data set, schedule and f(N) as printed.
+PAPER_FID = {
+    "bedroom": {("none", 0.0): 9.24, ("log", 0.6): 73.23, ("quartic", 0.14): 7.86},
+    "church": {("none", 0.0): 6.04, ("quartic", 0.14): 5.89},
+}
+PAPER_ITERATIONS = {"bedroom": 450_000, "church": 600_000}
+# What an evaluation must have: numbers (finite), texts, and the description of its run.
+NUMBERS = ("value", "n_samples")
+OPTIONAL_NUMBERS = ("n_reference", "floor_mean", "floor_std", "floor_n")
+TEXTS = ("metric", "network", "weights_sha256")
+RUN_KEYS = ("run", "dataset", "label", "synthetic", "f_type", "f_N", "direction", "mode_order", "basis", "seed",
+            "iterations", "n_steps", "sampler", "resolution")  # fmt: skip
+# Columns that name a row, that is, all seeds of a run.
+ROW_KEYS = [key for key in RUN_KEYS if key != "seed"]
+COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "metric",
+           "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler", "seeds", "mean", "std",
+           "paper", "floor", "floor_std", "floor_n"]  # fmt: skip
+# What one data set's evaluations must agree in to stand in one column.
+SAME_IN_DATASET = ("n_samples", "n_reference", "resolution", "floor_mean")
+SAME_EVERYWHERE = ("metric", "network", "weights_sha256", "input_size")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the stage's options."""
+    parser.add_argument("--evaluations", nargs="+", required=True, metavar="JSON",
+                        help="fid.json of every run and seed, in the order of the table's rows")  # fmt: skip
+    parser.add_argument("--output", required=True, metavar="CSV", help="tidy table to write")
+    parser.add_argument("--markdown", required=True, metavar="MD", help="table in the paper's layout to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write both tables; nothing is written when an evaluation is bad or does not fit the others."""
+    table = summarise([read_evaluation(path) for path in arguments.evaluations])
+    markdown = render(table)
+    with files.atomic_path(arguments.output) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    files.write_text(arguments.markdown, markdown)
+
+
+def read_evaluation(path: str) -> dict:
+    """One fid.json, flattened: the keys of its run beside its own, and `path`.
+
+    Raises UserError when a key is missing or a number is not finite.
+    """
+    evaluation = files.read_json(path)
+    run = evaluation.get("run") if isinstance(evaluation, dict) else None
+    if not isinstance(run, dict):
+        raise UserError(f"{path}: is not an evaluation with its run; give the fid.json that the stage evaluate writes")
+    for name, keys, where in (("", NUMBERS + TEXTS, evaluation), ("run.", RUN_KEYS, run)):
+        missing = [key for key in keys if key not in where]
+        if missing:
+            raise UserError(f"{path}: {name}{missing[0]} is missing; evaluate the run again")
+    row = {**evaluation, **run, "path": str(path)}
+    row = dict.fromkeys(OPTIONAL_NUMBERS) | row
+    optional = [key for key in OPTIONAL_NUMBERS if row[key] is not None]
+    for key in [*NUMBERS, "f_N", "iterations", "resolution", *optional]:
+        if isinstance(row[key], bool) or not isinstance(row[key], int | float) or not math.isfinite(row[key]):
+            raise UserError(f"{path}: {key} is {row[key]!r}, not a finite number; look at the run, evaluate it again")
+    return row
+
+
+def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:
+    """The tidy table: one row a run in order of appearance, seeds averaged, the paper's value beside it.
+
+    Raises UserError for evaluations that cannot stand in one table: several metrics or feature networks, other sample
+    counts or references within a data set, one seed twice, or seeds of a run made with different settings.
+    """
+    refuse_mixtures(evaluations)
+    rows: dict[str, list[Mapping]] = {}
+    for evaluation in evaluations:
+        rows.setdefault(evaluation["run"], []).append(evaluation)
+    records = []
+    for name, group in rows.items():
+        first = group[0]
+        for other in group[1:]:
+            differing = [key for key in ROW_KEYS if other[key] != first[key]]
+            if differing:
+                raise UserError(
+                    f"{other['path']}: {differing[0]} of run {name} is {other[differing[0]]}, but"
+                    f" {first[differing[0]]} in {first['path']}; seeds of a run must differ in the seed alone"
+                )
+        seeds = [one["seed"] for one in group]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"{group[-1]['path']}: run {name} has a seed twice (seeds {seeds}); give each once")
+        values = pd.Series([float(one["value"]) for one in group])
+        records.append(
+            {key: first[key] for key in COLUMNS if key in first}
+            | {"seeds": len(group), "mean": values.mean(), "std": values.std(ddof=1), "paper": paper_value(first)}
+            | {"floor": first["floor_mean"], "floor_std": first["floor_std"]}
+        )
+    table = pd.DataFrame(records)[COLUMNS]
+    table = table.astype(dict.fromkeys(["n_reference", "n_steps", "floor_n"], "Int64"))
+    numbers = ["f_N", "mean", "std", "paper", "floor", "floor_std"]
+    return table.astype(dict.fromkeys(numbers, float))
+
+
+def refuse_mixtures(evaluations: Sequence[Mapping]) -> None:
+    """Raise UserError for the first evaluation whose number cannot be compared with those before it."""
+    first_of: dict[str, Mapping] = {}
+    for evaluation in evaluations:
+        for first, keys in (
+            (evaluations[0], SAME_EVERYWHERE),
+            (first_of.setdefault(evaluation["dataset"], evaluation), SAME_IN_DATASET),
+        ):
+            for key in keys:
+                if evaluation.get(key) != first.get(key):
+                    raise UserError(
+                        f"{evaluation['path']}: {key} is {evaluation.get(key)}, but {first.get(key)} in"
+                        f" {first['path']};"
+                        " evaluate both in one way, or put them in tables of their own"
+                    )
+
+
+def paper_value(run: Mapping) -> float | None:
+    """The paper's FID-10K for this data set and process, None where the paper has none."""
+    if run["f_type"] != "none" and (run["direction"] != "coarse-to-fine" or run["basis"] != "gaussian-blur"):
+        return None
+    for (f_type, f_N), value in PAPER_FID.get(run["dataset"], {}).items():
+        # The paper prints 0.14 for the 0.140625 of its code.
+        if run["f_type"] == f_type and (f_type == "none" or math.isclose(run["f_N"], f_N, abs_tol=1e-3)):
+            return value
+    return None
+
+
+def render(table: pd.DataFrame) -> str:
+    """The table in the paper's layout, as Markdown: rows f(N) and f_type, columns data sets, a caption above."""
+    datasets = list(dict.fromkeys(table["dataset"]))
+    header, columns = ["f(N)", "f_type"], []
+    for dataset in datasets:
+        part = table[table["dataset"] == dataset]
+        columns.append((dataset, "mean"))
+        header.append(f"{labels.data_label(part.iloc[0])}: {part.iloc[0]['metric']}")
+        if part["paper"].notna().any():
+            columns.append((dataset, "paper"))
+            header.append(f"paper: FID-10K, LSUN {dataset}{not_comparable(part)}")
+    lines = [header, ["---", "---", *["---:"] * len(columns)]]
+    keys = row_keys(table)
+    for key in sorted(dict.fromkeys(keys), key=lambda key: key[2] != ""):  # the paper's own rows first
+        f_N, f_type, variant = key
+        cells = {row["dataset"]: row for row, own in zip(table.to_dict("records"), keys, strict=True) if own == key}
+        lines.append(
+            [f_N, ", ".join(filter(None, [f_type, variant])), *(cell(cells.get(d), what) for d, what in columns)]
+        )
+    if table["floor"].notna().any():
+        floors = {
+            row["dataset"]: {**row, "mean": row["floor"], "std": row["floor_std"]} for row in table.to_dict("records")
+        }
+        row = [
+            "",
+            "floor: data against data",
+            *(cell(floors[d], what) if what == "mean" else "" for d, what in columns),
+        ]
+        lines.append(row)
+    return f"{caption(table)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def row_keys(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """For every row of `table`, the row of the Markdown table that it belongs to: f(N), f_type, what else is special.
+
+    Two runs of a data set never share a row: where the process does not tell them apart, their names do.
+    """
+    keys = []
+    for row in table.to_dict("records"):
+        blurs = row["f_type"] != "none"
+        f_N = labels.number_label(row["f_N"]) if blurs else "0 (no blur)"
+        keys.append((f_N, row["f_type"] if blurs else "–", labels.variant_label(row)))
+    places = list(zip(table["dataset"], keys, strict=True))
+    clashing = {key for dataset, key in places if places.count((dataset, key)) > 1}
+    return [
+        (*key[:2], ", ".join(filter(None, [key[2], f"run {name}"]))) if key in clashing else key
+        for key, name in zip(keys, table["run"], strict=True)
+    ]
+
+
+def cell(row: Mapping | None, what: str) -> str:
+    """A cell: the paper's value, or our mean ± standard deviation where there is one; a dash for none."""
+    if row is None or pd.isna(row[what]):
+        return "–"
+    if what == "paper" or pd.isna(row["std"]):
+        return decimals(row[what])
+    return f"{decimals(row['mean'])} ± {decimals(row['std'], like=row['mean'])}"
+
+
+def decimals(value: float, like: float | None = None) -> str:
+    """Two decimals, as in the paper, and three significant digits below 1; as many decimals as `like` has, if given."""
+    size = abs(value if like is None else like)
+    places = 2 - min(0, math.floor(math.log10(size))) if size > 0 else 2
+    return f"{value:.{places}f}"
+
+
+def not_comparable(part: pd.DataFrame) -> str:
+    """In what the rows of one data set differ from the paper's experiment, in parentheses; empty where in nothing."""
+    first = part.iloc[0]
+    scale = (part["iterations"] != PAPER_ITERATIONS[first["dataset"]]).any() or first["resolution"] != 64
+    differs = {
+        "metric": first["metric"] != "FID",
+        "data": bool(first["synthetic"]) or "lsun" not in first["label"].lower(),
+        "scale": scale or first["n_samples"] != 10_000,
+    }
+    words = [word for word, different in differs.items() if different]
+    return f" (not comparable: other {labels.join_words(words)})" if words else ""
+
+
+def caption(table: pd.DataFrame) -> str:
+    """What the table shows and at what scale, in Markdown."""
+    rows = table.to_dict("records")
+    metric = rows[0]["metric"]
+    sentences = [f"**Table 1.** {metric} by blur schedule and data set (lower is better)."]
+    if metric != "FID":
+        sentences.append(
+            f"{metric} is a Fréchet distance between features of another network than FID's Inception: it is not FID,"
+            " and its numbers cannot be compared with any FID, the paper's included."
+        )
+    for dataset in dict.fromkeys(table["dataset"]):
+        own = [row for row in rows if row["dataset"] == dataset]
+        first = own[0]
+        n_reference = first["n_reference"]
+        images = "statistics of an unknown number of images" if pd.isna(n_reference) else f"{n_reference:,} images"
+        synthetic = ", drawn procedurally" if first["synthetic"] else ""
+        sentences.append(
+            f"{labels.data_label(first)}{synthetic}: {first['resolution']}×{first['resolution']} pixels,"
+            f" {labels.either(row['iterations'] for row in own)} iterations, {first['n_samples']:,} samples of"
+            f" {steps_label(own)} steps against {images}."
+        )
+    seeds = sorted({row["seeds"] for row in rows})
+    if seeds == [1]:
+        sentences.append("One seed a run, so differences between rows have no error bars.")
+    else:
+        sentences.append(f"Mean ± sample standard deviation over {' or '.join(map(str, seeds))} seeds.")
+    if table["floor"].notna().any():
+        counts = labels.either(int(row["floor_n"]) for row in rows if not pd.isna(row["floor_n"]))
+        sentences.append(
+            f"Floor: the distance of {counts or 'some'} images of the data itself to all others, what a perfect model"
+            " would get."
+        )
+    if table["paper"].notna().any():
+        sentences.append(
+            "The paper's columns: its FID of 10,000 samples, 64×64, 450,000 (bedroom) and 600,000 (church) iterations."
+        )
+    return " ".join(sentences)
+
+
+def steps_label(rows: Sequence[Mapping]) -> str:
+    """How many steps of which sampler made the samples of `rows`."""
+    steps = labels.either(int(row["n_steps"]) for row in rows if not pd.isna(row["n_steps"]))
+    sampler = labels.either(row["sampler"] for row in rows)
+    return f"{steps or 'all'} {sampler}"
