@@ -1,0 +1,220 @@
+import io
+import struct
+import zlib
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from blurdiff.data import lsun
+from blurdiff.errors import UserError
+
+
+def key(number):
+    return b"%040x" % number
+
+
+def encode(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(width=40, height=30, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def test_keys_come_in_order_and_are_counted(write_lmdb):
+    folder = write_lmdb({key(n): b"value" for n in (5, 1, 3, 2**100)})
+    with lsun.open_lmdb(folder) as environment:
+        assert lsun.count_entries(environment) == 4
+        assert list(lsun.iterate_keys(environment)) == [key(1), key(3), key(5), key(2**100)]
+        assert list(lsun.iterate_keys(environment, 2)) == [key(1), key(3)]
+        assert lsun.read_value(environment, key(3)) == b"value"
+        with pytest.raises(UserError, match=key(4).decode()):
+            lsun.read_value(environment, key(4))
+
+
+def test_opening_leaves_no_file_behind(write_lmdb):
+    folder = write_lmdb({key(1): b"value"})
+    lsun.open_lmdb(folder).close()
+    lsun.open_lmdb(folder).close()  # and a closed one can be opened again
+    assert [path.name for path in folder.iterdir()] == ["data.mdb"]
+
+
+@pytest.mark.parametrize("name", ["bedroom_train_lmdb", "church_outdoor_val_lmdb"])
+def test_missing_folder_names_the_download(tmp_path, name):
+    with pytest.raises(UserError, match=f"http://dl.yf.io/lsun/scenes/{name}.zip"):
+        lsun.open_lmdb(tmp_path / name)
+
+
+def test_missing_folder_of_another_name_names_the_pattern(tmp_path):
+    with pytest.raises(UserError, match="<category>_<split>_lmdb.zip"):
+        lsun.open_lmdb(tmp_path / "my photographs")
+
+
+def test_what_is_not_an_lmdb_is_refused(tmp_path):
+    file = tmp_path / "bedroom_train_lmdb.zip"
+    file.write_bytes(b"PK")
+    with pytest.raises(UserError, match="is a file"):
+        lsun.check_lmdb(file)
+    with pytest.raises(UserError, match="no data.mdb"):
+        lsun.check_lmdb(tmp_path)
+    data = tmp_path / "data.mdb"
+    data.write_bytes(b"")
+    with pytest.raises(UserError, match="0 bytes"):
+        lsun.check_lmdb(tmp_path)
+    for content in (b"short", b"<html>not found</html>" * 1000, bytes(8192)):
+        data.write_bytes(content)
+        with pytest.raises(UserError, match="not an LMDB"):
+            lsun.check_lmdb(tmp_path)
+
+
+def test_an_lmdb_without_entries_is_refused(write_lmdb):
+    with pytest.raises(UserError, match="without entries"):
+        lsun.open_lmdb(write_lmdb({}))
+
+
+def test_a_truncated_file_is_refused_before_it_is_mapped(write_lmdb):
+    folder = write_lmdb({key(n): bytes(5000) for n in range(20)})
+    data = folder / "data.mdb"
+    content = data.read_bytes()
+    for size in (len(content) - 1, len(content) // 2, 8192, 4096, 5000):
+        data.write_bytes(content[:size])
+        with pytest.raises(UserError, match="truncated"):
+            lsun.open_lmdb(folder)
+    data.write_bytes(content + bytes(4096))
+    lsun.open_lmdb(folder).close()
+
+
+@pytest.mark.parametrize("n_transactions", [2, 3])
+def test_the_newer_of_the_two_headers_counts(write_lmdb, n_transactions):
+    """Whichever of the two pages it stands on, and although the older one would find the file long enough."""
+    first = [{key(n): bytes(5000)} for n in range(n_transactions - 1)]
+    before = (write_lmdb(*first, name="before") / "data.mdb").stat().st_size
+    folder = write_lmdb(*first, {key(n): bytes(5000) for n in range(50, 90)})
+    data = folder / "data.mdb"
+    data.write_bytes(data.read_bytes()[: before + 4096])
+    with pytest.raises(UserError, match="truncated"):
+        lsun.check_lmdb(folder)
+
+
+def test_the_header_is_read_as_lmdb_reads_it(write_lmdb):
+    folder = write_lmdb({key(n): bytes(3000) for n in range(7)}, {key(9): b""})
+    with lmdb.open(str(folder), readonly=True, lock=False) as environment:
+        page, info = environment.stat()["psize"], environment.info()
+    with open(folder / "data.mdb", "rb") as file:
+        metas = [lsun._read_meta(file.read(page)) for _ in range(2)]
+    assert max(metas, key=lambda meta: meta[2]) == (page, info["last_pgno"], info["last_txnid"])
+
+
+def test_a_damaged_second_header_page_is_refused(write_lmdb):
+    folder = write_lmdb({key(1): b"value"})
+    content = bytearray((folder / "data.mdb").read_bytes())
+    content[4096 + 16 : 4096 + 20] = struct.pack("<I", 0)
+    (folder / "data.mdb").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        lsun.check_lmdb(folder)
+
+
+def test_damage_inside_the_file_is_an_error_not_a_crash(write_lmdb):
+    folder = write_lmdb({key(n): bytes(100) for n in range(2000)})
+    content = bytearray((folder / "data.mdb").read_bytes())
+    content[8192:] = bytes(len(content) - 8192)
+    (folder / "data.mdb").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"), lsun.open_lmdb(folder) as environment:
+        list(lsun.iterate_keys(environment))
+
+
+@pytest.mark.parametrize("bad", [b"photo.jpg", b"g" * 40, b"0" * 41, b"\xff\x00"])
+def test_the_first_key_that_is_not_hexadecimal_is_named(write_lmdb, bad):
+    folder = write_lmdb({key(0): b"", bad: b"", b"\xff\xff": b""})
+    with lsun.open_lmdb(folder) as environment, pytest.raises(UserError) as error:
+        list(lsun.iterate_keys(environment))
+    assert repr(bad)[1:] in str(error.value)
+
+
+MODES = {
+    "rgb.jpeg": encode(picture(), "JPEG"),
+    "grey.jpeg": encode(picture().convert("L"), "JPEG"),
+    "cmyk.jpeg": encode(picture().convert("CMYK"), "JPEG"),
+    "palette.png": encode(picture().quantize(7), "PNG"),
+    "bit.png": encode(picture().convert("1"), "PNG"),
+    "alpha.png": encode(picture().convert("RGBA"), "PNG"),
+    "16-bit.png": encode(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"),
+    "lossy.webp": encode(picture(), "WEBP"),
+    "alpha.webp": encode(picture().convert("RGBA"), "WEBP"),
+    "animated.gif": encode(picture(), "GIF", save_all=True, append_images=[picture(seed=1)]),
+    "animated.webp": encode(picture(), "WEBP", save_all=True, append_images=[picture(seed=1)]),
+    "two pages.tiff": encode(picture(), "TIFF", save_all=True, append_images=[picture(seed=1)]),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_mode_decodes_as_pillow_converts_it(name):
+    decoded = lsun.decode_image(MODES[name])
+    assert (decoded.mode, decoded.size) == ("RGB", (40, 30))
+    assert decoded.tobytes() == Image.open(io.BytesIO(MODES[name])).convert("RGB").tobytes()
+
+
+def test_an_animation_gives_its_first_frame():
+    assert lsun.decode_image(MODES["two pages.tiff"]).tobytes() == picture().tobytes()
+
+
+@pytest.mark.parametrize("name", ["rgb.jpeg", "alpha.png", "lossy.webp"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_truncated_image_gives_a_reason(name, part):
+    value = MODES[name][: int(part * len(MODES[name]))]
+    with pytest.raises(lsun.CorruptRecord) as first:
+        lsun.decode_image(value)
+    with pytest.raises(lsun.CorruptRecord) as second:
+        lsun.decode_image(bytes(value))
+    assert str(first.value) == str(second.value) != ""
+    assert "0x" not in str(first.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello", "known format"),
+        (bytes(1000), "known format"),
+        # Pillow would hand this one to Ghostscript.
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n", "known format"),
+    ],
+)
+def test_what_is_no_image_gives_a_reason(value, reason):
+    with pytest.raises(lsun.CorruptRecord, match=reason):
+        lsun.decode_image(value)
+
+
+def png_header(width, height):
+    """A PNG of that size with next to no pixels in it."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [8001, 10_000, 60_000])
+def test_a_decompression_bomb_is_refused_by_its_header(side):
+    with pytest.raises(lsun.CorruptRecord, match="too large"):
+        lsun.decode_image(png_header(side, side))
+
+
+def test_a_large_image_within_the_limit_is_not_refused_for_its_size():
+    with pytest.raises(lsun.CorruptRecord) as error:
+        lsun.decode_image(png_header(8000, 8000))  # it has no pixels
+    assert "too large" not in str(error.value)
+
+
+def test_lack_of_memory_is_not_a_corrupt_record(monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        lsun.decode_image(MODES["rgb.jpeg"])

@@ -1,0 +1,224 @@
+import hashlib
+import io
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets.lsun import LSUNClass
+from torchvision.transforms import Resize
+
+from blurdiff import cli
+from blurdiff.data import preprocess as stage
+from blurdiff.data.preprocess import preprocess, squash
+from blurdiff.errors import UserError
+
+
+def key(number):
+    return b"%040x" % number
+
+
+def picture(width, height, seed=0):
+    """Smooth and sharp parts: a filter that differs anywhere shows."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(small).copy()
+    pixels[rng.random((height, width)) < 0.1] = rng.integers(0, 256, 3)
+    return Image.fromarray(pixels)
+
+
+def encode(image, kind="WEBP", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+RECORDS = {
+    key(1): encode(picture(90, 60)),
+    key(2): encode(picture(60, 90), "JPEG", quality=95),
+    key(3): encode(picture(16, 16), "PNG"),  # has the size already: torchvision leaves it as it is
+    key(4): encode(picture(7, 5), "PNG"),  # must grow
+    key(5): encode(picture(300, 200), "JPEG"),
+    key(6): encode(picture(40, 41).convert("L"), "PNG"),
+    key(7): encode(picture(50, 33).quantize(9), "PNG"),
+    key(8): encode(picture(50, 33).convert("CMYK"), "JPEG"),
+    key(9): encode(picture(50, 33).convert("RGBA"), "PNG"),
+    key(10): encode(Image.fromarray(np.arange(1500, dtype=np.uint16).reshape(30, 50) * 40), "PNG"),
+    key(11): encode(picture(16, 80), "PNG"),
+    key(12): encode(picture(1, 1), "PNG"),
+    key(13): encode(picture(50, 33), "GIF", save_all=True, append_images=[picture(50, 33, 1)]),
+}
+
+
+def run(folder, tmp_path, **options):
+    output, manifest = tmp_path / "out" / "images.npy", tmp_path / "out" / "manifest.json"
+    options = {"resolution": 16, "workers": 1} | options
+    return preprocess(folder, output, manifest, **options), np.load(output), manifest, output
+
+
+def test_bit_for_bit_what_torchvision_makes_of_the_lmdb(write_lmdb, tmp_path, monkeypatch):
+    """The whole way: torchvision's LSUN class reads and decodes, its Resize squashes."""
+    folder = write_lmdb(RECORDS)
+    _, images, _, _ = run(folder, tmp_path)
+    monkeypatch.chdir(tmp_path)  # torchvision writes its key cache into the working folder
+    dataset = LSUNClass(str(folder), transform=Resize((16, 16)))
+    expected = np.stack([np.asarray(image) for image, _ in dataset])
+    dataset.env.close()
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, expected)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 64), (64, 63), (341, 256), (256, 400), (3, 1000), (1, 1), (63, 63)])
+@pytest.mark.parametrize("resolution", [1, 32, 64])
+def test_squash_is_torchvisions_resize(size, resolution):
+    image = picture(*size)
+    expected = Resize((resolution, resolution))(image)
+    assert squash(image, resolution).tobytes() == expected.tobytes()
+
+
+def test_the_number_of_workers_changes_nothing(write_lmdb, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "CHUNK_RECORDS", 3)
+    records = {key(n): encode(picture(20 + n % 7, 20, n), quality=50) for n in range(40)}
+    records[key(17)] = b"no image"
+    folder = write_lmdb(records)
+    one = run(folder, tmp_path, workers=1, max_corrupt_fraction=0.1)
+    first, text = one[3].read_bytes(), one[2].read_text()
+    two = run(folder, tmp_path, workers=3, max_corrupt_fraction=0.1)
+    assert two[3].read_bytes() == first
+    assert two[2].read_text() == text
+    assert len(one[1]) == 39
+
+
+def test_the_manifest_says_what_was_made(write_lmdb, tmp_path):
+    folder = write_lmdb(RECORDS)
+    manifest, images, path, output = run(folder, tmp_path, label="thirteen", synthetic=True)
+    assert json.loads(path.read_text()) == manifest
+    assert manifest == {
+        "source": str(folder),
+        "label": "thirteen",
+        "synthetic": True,
+        "resolution": 16,
+        "n_keys": 13,
+        "max_images": None,
+        "n_used": 13,
+        "skipped": [],
+        "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+    }
+    assert sorted(file.name for file in output.parent.iterdir()) == ["images.npy", "manifest.json"]
+    assert run(folder, tmp_path)[0]["label"] == "some_lmdb"
+
+
+def test_max_images_takes_the_first_keys(write_lmdb, tmp_path):
+    folder = write_lmdb(RECORDS)
+    everything = run(folder, tmp_path)[1]
+    manifest, images, _, _ = run(folder, tmp_path, max_images=4)
+    assert np.array_equal(images, everything[:4])
+    assert (manifest["n_keys"], manifest["n_used"], manifest["max_images"]) == (13, 4, 4)
+    assert run(folder, tmp_path, max_images=100)[0]["n_used"] == 13
+
+
+def test_bad_records_are_left_out_and_named(write_lmdb, tmp_path):
+    good = encode(picture(30, 30), "JPEG")
+    records = {key(n): encode(picture(30, 30, n), "PNG") for n in range(10)}
+    bad = {key(2): b"", key(3): b"text", key(8): good[: len(good) // 2]}
+    manifest, images, _, _ = run(write_lmdb(records | bad), tmp_path, max_corrupt_fraction=0.3)
+    assert [record["key"] for record in manifest["skipped"]] == [name.decode() for name in bad]
+    assert manifest["skipped"][0]["reason"] == "empty value"
+    assert all(record["reason"] for record in manifest["skipped"])
+    assert manifest["n_used"] == len(images) == 7
+    assert manifest["sha256"] == hashlib.sha256(images.tobytes()).hexdigest()
+    kept = [n for n in range(10) if key(n) not in bad]
+    for image, n in zip(images, kept, strict=True):
+        assert np.array_equal(image, np.asarray(Resize((16, 16))(picture(30, 30, n))))
+
+
+def test_too_many_bad_records_are_an_error_and_leave_what_was_there(write_lmdb, tmp_path):
+    records = {key(n): encode(picture(30, 30), "PNG") for n in range(10)} | {key(3): b"text", key(7): b""}
+    folder = write_lmdb(records)
+    output, manifest = tmp_path / "out" / "images.npy", tmp_path / "out" / "manifest.json"
+    output.parent.mkdir()
+    output.write_text("older")
+    with pytest.raises(UserError) as error:
+        preprocess(folder, output, manifest, resolution=16, max_corrupt_fraction=0.1, workers=1)
+    message = str(error.value)
+    assert str(folder) in message
+    assert key(3).decode() in message
+    assert "--max-corrupt-fraction" in message
+    assert output.read_text() == "older"
+    assert [file.name for file in output.parent.iterdir()] == ["images.npy"]
+    assert preprocess(folder, output, manifest, resolution=16, max_corrupt_fraction=0.2, workers=1)["n_used"] == 8
+
+
+def test_no_good_record_at_all_is_an_error(write_lmdb, tmp_path):
+    with pytest.raises(UserError, match="no record decodes"):
+        run(write_lmdb({key(1): b""}), tmp_path, max_corrupt_fraction=1)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_key_that_is_not_hexadecimal_is_an_error(write_lmdb, tmp_path):
+    with pytest.raises(UserError, match="holiday.jpg"):
+        run(write_lmdb(RECORDS | {b"holiday.jpg": b""}), tmp_path)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("resolution", 0), ("workers", 0), ("max_images", 0), ("max_images", -3), ("max_corrupt_fraction", 1.5),
+     ("max_corrupt_fraction", float("nan"))],
+)  # fmt: skip
+def test_numbers_out_of_range_name_the_option(write_lmdb, tmp_path, option, value):
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')}"):
+        run(write_lmdb(RECORDS), tmp_path, **{option: value})
+
+
+def test_a_disk_that_is_too_small_is_an_error_at_once(write_lmdb, tmp_path):
+    with pytest.raises(UserError, match="free; make room"):
+        run(write_lmdb(RECORDS), tmp_path, resolution=10_000_000)
+
+
+def test_lack_of_memory_is_an_error_not_a_skipped_record(write_lmdb, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    folder = write_lmdb(RECORDS)
+    monkeypatch.setattr(stage.lsun, "decode_image", fail)
+    try:
+        with pytest.raises(UserError, match=f"memory to decode key {key(1).decode()}"):
+            stage.read_images(str(folder), 16, [key(1)])
+    finally:
+        stage._environment(str(folder)).close()
+        stage._environment.cache_clear()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    """The writer alone, fed with 200 chunks of 1.2 MB: it may hold a few, not all."""
+    chunk = np.zeros((100, 64, 64, 3), np.uint8)
+    tracemalloc.start()
+    stage._write_array(tmp_path / "x.npy", ((chunk.copy(), []) for _ in range(200)), 20_000, 64, lambda _: None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * chunk.nbytes
+    assert np.load(tmp_path / "x.npy", mmap_mode="r").shape == (20_000, 64, 64, 3)
+
+
+@pytest.mark.parametrize("n_used", [1, 9, 10, 99_999, 3_033_042])
+def test_the_header_keeps_its_length_whatever_was_skipped(n_used):
+    lengths = set()
+    for n in (n_used, 3_033_042):
+        buffer = io.BytesIO()
+        stage._write_header(buffer, n, 64)
+        lengths.add(buffer.tell())
+    assert len(lengths) == 1
+
+
+def test_the_command(write_lmdb, tmp_path, capsys):
+    arguments = ["preprocess", "--resolution", "8", "--workers", "1", "--output", str(tmp_path / "images.npy"),
+                 "--manifest", str(tmp_path / "manifest.json"), "--lmdb"]  # fmt: skip
+    assert cli.main([*arguments, str(write_lmdb(RECORDS))]) == 0
+    assert np.load(tmp_path / "images.npy").shape == (13, 8, 8, 3)
+    assert "13 images, 0 records skipped" in capsys.readouterr().out
+    assert cli.main([*arguments, str(tmp_path / "bedroom_train_lmdb")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1

@@ -1,0 +1,176 @@
+"""LSUN's LMDBs: one folder with a data.mdb, keys of 40 hex digits, values that are encoded image files.
+
+LMDB maps the file into memory, so a data.mdb that is shorter than it should be kills the reading process with SIGBUS,
+which cannot be caught. The file's own header is therefore checked before LMDB sees the file.
+"""
+
+import io
+import os
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import lmdb
+from PIL import Image, UnidentifiedImageError
+
+from blurdiff.errors import UserError
+
+MAX_PIXELS = 64_000_000
+# Raster formats only: Pillow would run Ghostscript on an EPS file.
+FORMATS = ("WEBP", "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+
+_KEY = re.compile(rb"[0-9a-fA-F]{40}")
+_LSUN_FOLDER = re.compile(r"[a-z]+(_[a-z]+)*_(train|val)_lmdb")
+
+# An LMDB file starts with two meta pages, of which the one with the higher transaction number counts: a page header of
+# 16 bytes (page number, padding, flags, bounds), then magic, version, address and size of the map, two database records
+# (of which the first begins with the page size), the number of the last page in use, the transaction number.
+_PAGE_HEADER = struct.Struct("<QHHHH")
+_META = struct.Struct("<IIQQ I44x 48x QQ")
+_MAGIC = 0xBEEFC0DE
+_META_FLAG = 0x08
+
+
+class CorruptRecord(ValueError):
+    """A value that is not a readable image; the message is the reason, the same in every run."""
+
+
+def download_hint(path: str | os.PathLike) -> str:
+    """What to do about a missing LMDB: the address of its zip if the folder has a name of LSUN's, else the pattern."""
+    name = Path(path).name
+    name = name if _LSUN_FOLDER.fullmatch(name) else "<category>_<split>_lmdb"
+    return f"for LSUN, download http://dl.yf.io/lsun/scenes/{name}.zip and unzip it there"
+
+
+def check_lmdb(path: str | os.PathLike) -> None:
+    """Raise UserError unless `path` is a folder with an LMDB file that is as long as its own header says.
+
+    Reads two pages of the file and maps nothing; does not look for entries (`open_lmdb` does).
+    """
+    path, data = Path(path), Path(path) / "data.mdb"
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; {download_hint(path)}, or correct the path")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file, not the folder that holds data.mdb; unzip it, or give the folder")
+    if not data.is_file():
+        raise UserError(f"{path} holds no data.mdb, so it is not an LMDB; {download_hint(path)}, or correct the path")
+    try:
+        size = data.stat().st_size
+        with open(data, "rb") as file:
+            metas = [_read_meta(file.read(_PAGE_HEADER.size + _META.size))]
+            if metas[0] is not None:
+                file.seek(metas[0][0])
+                metas.append(_read_meta(file.read(_PAGE_HEADER.size + _META.size)))
+    except OSError as error:
+        raise UserError(f"cannot read {data}: {error.strerror or error}; check its permissions and its disk") from error
+    if size == 0:
+        raise UserError(f"{data} is empty (0 bytes): the download or the copy failed; fetch it again")
+    if metas[0] is None:
+        raise UserError(f"{data} is not an LMDB file (its header is not LMDB's); {download_hint(path)}")
+    page_size = metas[0][0]
+    last_page = max((meta for meta in metas if meta), key=lambda meta: meta[2])[1]
+    expected = max(last_page + 1, 2) * page_size
+    if size < expected:
+        raise UserError(
+            f"{data} is truncated: {size:,} bytes, but its header names {expected:,}; fetch or copy it again"
+        )
+    if metas[1] is None:
+        raise UserError(f"{data} is damaged (the second page of its header is not LMDB's); fetch or copy it again")
+
+
+def _read_meta(page: bytes) -> tuple[int, int, int] | None:
+    """Page size, last page and transaction number of a meta page's first bytes; None if they are not a meta page."""
+    if len(page) < _PAGE_HEADER.size + _META.size:
+        return None
+    flags = _PAGE_HEADER.unpack_from(page)[2]
+    magic, _, _, _, page_size, last_page, transaction = _META.unpack_from(page, _PAGE_HEADER.size)
+    power_of_two = 256 <= page_size <= 1 << 16 and page_size & (page_size - 1) == 0
+    if magic != _MAGIC or not flags & _META_FLAG or not power_of_two:
+        return None
+    return page_size, last_page, transaction
+
+
+def open_lmdb(path: str | os.PathLike) -> lmdb.Environment:
+    """Open an LSUN-format LMDB for reading, without writing a lock file beside it.
+
+    LMDB opens a path once a process, and a forked child cannot use what its parent opened: open it lazily in every
+    worker process, and close it (`with open_lmdb(…) as environment`) before it is opened again.
+    Raises UserError when it is missing, not an LMDB, truncated, damaged or without entries.
+    """
+    check_lmdb(path)
+    try:
+        environment = lmdb.open(
+            os.fspath(path), subdir=True, readonly=True, create=False, lock=False, readahead=False, max_readers=1
+        )
+    except lmdb.Error as error:
+        raise UserError(f"cannot open {path} as an LMDB: {error}; fetch or copy it again") from error
+    if count_entries(environment) == 0:
+        environment.close()
+        raise UserError(f"{path} is an LMDB without entries; {download_hint(path)}, or correct the path")
+    return environment
+
+
+def count_entries(environment: lmdb.Environment) -> int:
+    """The number of records, from the header (no scan)."""
+    return environment.stat()["entries"]
+
+
+def iterate_keys(environment: lmdb.Environment, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the first `limit` keys (all when None) in the order of the LMDB (bytewise), in constant memory.
+
+    Raises UserError at the first key that is not 40 hex digits, or when the file's inner structure is damaged.
+    """
+    try:
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            for key in islice(cursor.iternext(keys=True, values=False), limit):
+                if not _KEY.fullmatch(key):
+                    raise UserError(
+                        f"{environment.path()}: key {repr(key[:60])[1:]} is not 40 hex digits, as LSUN's are; "
+                        "give an LSUN-format LMDB"
+                    )
+                yield key
+    except lmdb.Error as error:
+        raise UserError(f"{environment.path()} is damaged: {error}; fetch or copy it again") from error
+
+
+def read_value(environment: lmdb.Environment, key: bytes) -> bytes:
+    """The encoded image file under `key`; raises UserError when there is none or the LMDB is damaged."""
+    try:
+        with environment.begin() as transaction:
+            value = transaction.get(key)
+    except lmdb.Error as error:
+        raise UserError(f"{environment.path()} is damaged at key {key.decode()}: {error}; fetch it again") from error
+    if value is None:
+        raise UserError(f"{environment.path()} has no key {key.decode()}; it was changed while it was read: run again")
+    return value
+
+
+def decode_image(value: bytes) -> Image.Image:
+    """Decode an image file to RGB, as `Image.open(…).convert("RGB")` does (torchvision's LSUN class does the same).
+
+    So palettes, CMYK and 16-bit values convert as Pillow converts them, transparency is dropped, and an animation
+    gives its first frame. Raises CorruptRecord for a value that is empty, truncated or no image, and for one whose
+    header claims more than 64 megapixels (before anything is decoded); MemoryError is passed on.
+    """
+    if not value:
+        raise CorruptRecord("empty value")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on metadata, and on large images: checked below
+            with Image.open(io.BytesIO(value), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise CorruptRecord(f"too large: {width} x {height} pixels")
+                return image.convert("RGB")
+    except (CorruptRecord, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        # Pillow's own message holds a memory address.
+        raise CorruptRecord("not an image in a known format, or its header is damaged") from error
+    except Image.DecompressionBombError as error:
+        raise CorruptRecord("too large: more pixels than Pillow opens") from error
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
+        raise CorruptRecord(" ".join(f"{type(error).__name__}: {error}".split())) from error
