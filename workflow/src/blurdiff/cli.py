@@ -19,10 +19,13 @@ STAGES = {
     "gather": ("blurdiff.gather", "shards of samples to samples.npz and strips.npz"),
     "reference": ("blurdiff.evaluation.reference", "statistics of the real images, with the real-against-real floor"),
     "evaluate": ("blurdiff.evaluation.evaluate", "Fréchet distance of samples to reference statistics"),
+    "sampler-study": ("blurdiff.sampler_study", "Fréchet distance against network evaluations, for several samplers"),
     "table": ("blurdiff.reporting.tables", "evaluations to Table 1 (CSV and Markdown)"),
     "figure": ("blurdiff.reporting.figures", "one figure of the paper (PNG and PDF)"),
+    "audit": ("blurdiff.audit.stage", "what differs between paper and released code, measured"),
     "import-checkpoint": ("blurdiff.import_checkpoint", "a guided-diffusion style checkpoint to a model.safetensors"),
     "export-diffusers": ("blurdiff.export_diffusers", "a model to a folder that diffusers' UNet2DModel reads"),
+    "samplers": ("blurdiff.reporting.samplers", "sampler studies to one table and figure"),
     "settings": ("blurdiff.config", "print the resolved settings of a config file's runs"),
 }
 

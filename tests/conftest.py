@@ -1,0 +1,13 @@
+"""What all tests share: no display, one thread, no downloads, the same random examples every time."""
+
+import os
+
+# Before anything imports numpy or torch: several threads on small arrays only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from hypothesis import settings
+
+settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
+settings.load_profile("deterministic")
