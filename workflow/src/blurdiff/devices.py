@@ -25,5 +25,5 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of images that convolutions are fastest in: channels last on a GPU, plain on a CPU for narrow networks."""
+    """The layout of images that convolutions like best: channels last on a GPU, plain on a CPU (narrow networks)."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -1,16 +1,15 @@
 """Draw one shard of samples from a model: a fixed number of images with a seed of their own.
 
 The images of shard k depend on the model, the sampling settings and (seed, k), not on how many shards there are or who
-makes them. Beside the images (arr_0) a shard keeps the way of its first few: the states x_i and the predictions x̂_0(x_i).
+makes them. Beside the images (arr_0) a shard keeps the way of its first few: states x_i and predictions x̂_0(x_i).
 """
 
 import argparse
-import math
 import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", required=True, help="the run's resolved settings: JSON, or the path of a JSON or YAML file")
+    parser.add_argument("--settings", required=True, help="the run's settings: JSON, or the path of a JSON/YAML file")
     parser.add_argument("--model", required=True, help="model.safetensors of the run")
     parser.add_argument("--shard", type=int, required=True, help="which shard, from 0")
     parser.add_argument("--output", required=True, help="shard .npz to make")
@@ -88,7 +87,9 @@ def draw(settings: dict, process, predict, device, steps: list[int], shard: int,
         options = {name: sampling[name] for name in SAMPLER_OPTIONS.get(sampling["sampler"], ())}
         x_0 = SAMPLERS[sampling["sampler"]](process, epsilon, x_N, steps, generator, callback, **options)
     if not x_0.isfinite().all():
-        raise UserError(f"shard {shard} of {settings['run']}: samples are not finite; try another sampler or more steps")
+        raise UserError(
+            f"shard {shard} of {settings['run']}: samples are not finite; try more steps or another sampler"
+        )
     return x_0
 
 
@@ -96,15 +97,18 @@ class Strip:
     """A sampler's callback that keeps x_i and x̂_0(x_i) of the first images at some timesteps, and shows progress."""
 
     def __init__(self, process, steps: list[int], n_snapshots: int, n_images: int, noise_only: bool = False):
+        import torch
         from tqdm import tqdm
+
+        from blurdiff.diffusion.samplers import apart
 
         self.process, self.n_images, self.noise_only = process, n_images, noise_only
         last = len(steps) - 1
         # Dense near the image: for most of the way x_i is nearly all noise.
-        points = [steps[0] * (k / (n_snapshots - 1)) ** 2 for k in range(n_snapshots)]
-        self.wanted = {min(steps, key=lambda i: abs(i - point)) for point in points}  # noqa: B023
+        self.wanted = {steps[last - k] for k in apart(last * torch.linspace(0, 1, n_snapshots) ** 2, last)}
         self.timesteps, self.x, self.x_0 = [], [], []
-        self.bar = tqdm(total=last, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else math.inf)
+        interval = 0.5 if sys.stderr.isatty() else 30
+        self.bar = tqdm(total=last, unit="step", dynamic_ncols=True, mininterval=interval)
 
     def __call__(self, i: int, modes, epsilon) -> None:
         import torch

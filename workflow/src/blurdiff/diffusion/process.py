@@ -139,7 +139,7 @@ class Process:
     def predict_x0(self, modes: Tensor, epsilon: Tensor, i: Tensor, noise_only: bool = False) -> Tensor:
         """x̂_0 in modes from x̄_i and ε̄: (x̄_i − σ ε̄)/√Ā.
 
-        A mode whose √Ā_i is below 1e-3 holds nothing of x_0 that float32 could tell from noise: it is given as 0.
+        A mode whose √Ā_i is below 1e-3 is given as 0: x̂_0 would be the network's error a thousandfold.
         `noise_only` divides by √ᾱ_i alone, as the released code does: that x̂_0 stays blurred.
         """
         alpha, sigma = self.alpha_sigma(i)

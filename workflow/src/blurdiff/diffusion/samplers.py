@@ -148,7 +148,7 @@ def ode_adaptive(process, epsilon, x_N, steps, generator, callback=None, rtol=1e
     h = 2.0**-10  # of a timestep, for derivatives of the tables
 
     def derivative(t: Tensor, modes: Tensor) -> Tensor:
-        i = t.reshape(1).clamp(0, process.n_timesteps)
+        i = t.reshape(1).clamp(1, process.n_timesteps)  # the solver's first guess at a step may reach beyond 1
         prediction = epsilon(modes, i)
         if not prediction.isfinite().all():
             raise UserError(f"sampling.sampler: the adaptive solver {_NO_WAY} (the network's output is not finite)")
@@ -195,7 +195,7 @@ SAMPLERS: dict[str, Callable] = {
 }
 # The keys of a config's sampling section that a sampler takes as options.
 SAMPLER_OPTIONS = {"reverse-diffusion": ("noise_free_steps",), "ddim": ("eta",)}
-GRIDS = ("uniform", "quadratic", "snr")
+GRIDS = ("uniform", "quadratic", "snr", "information")
 
 
 def step_grid(
@@ -208,8 +208,9 @@ def step_grid(
     """A decreasing grid of timesteps from `start` (N) to 0 in `n_steps` steps (all of them if None).
 
     uniform; quadratic (i ∝ k², dense near the image); snr: half of the points lie where as many modes each pass an SNR
-    of 1 for a `signal` variance (R, R) in modes (1 if None), the others uniformly. Timesteps are whole: points that
-    fall together move apart.
+    of 1 for a `signal` variance (R, R) in modes (1 if None), the others uniformly; information: half of the points lie
+    where as much of the mean over modes of ½ log(1 + SNR) is lost in each step, which does not leave the last steps to
+    chance as snr does. Timesteps are whole: points that fall together move apart.
     """
     if kind not in GRIDS:
         raise UserError(f"sampling.grid: {kind!r} is not one of {', '.join(GRIDS)}")
@@ -223,17 +224,36 @@ def step_grid(
         points = start * fraction
     elif kind == "quadratic":
         points = start * fraction.square()
+    elif kind == "information":
+        left = information(process, signal)[: start + 1]
+        density = (left[0] - left) / (left[0] - left[-1]) + torch.arange(start + 1.0) / start
+        points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
     else:
-        crossings = snr_crossings(process, signal).flatten().clamp(1, start).double()
+        crossings = snr_crossings(process, signal).flatten().clamp(1, start).double().cpu()
         cumulative = torch.searchsorted(crossings.sort().values, torch.arange(start + 1.0).double(), right=True)
         density = cumulative.double() / len(crossings) + torch.arange(start + 1.0) / start
         points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
-    rank = torch.arange(n_steps + 1.0, dtype=torch.float64)
-    ascending = points.flip(0).round()
-    ascending[0], ascending[-1] = 0, start
+    return apart(points.flip(0), start)[::-1]
+
+
+def apart(points: Tensor, last: int) -> list[int]:
+    """Increasing whole numbers from 0 to `last`, near the ascending `points` (K,), K ≤ last + 1."""
+    rank = torch.arange(float(len(points)), dtype=torch.float64)
+    ascending = points.double().round()
+    ascending[0], ascending[-1] = 0, last
     ascending = (ascending - rank).cummax(0).values + rank
-    ascending = torch.minimum(ascending, start - n_steps + rank)
-    return [int(p) for p in ascending.flip(0)]
+    return [int(p) for p in torch.minimum(ascending, last - rank[-1] + rank)]
+
+
+def information(process: Process, signal: Tensor | None = None) -> Tensor:
+    """Mean over modes of ½ log(1 + SNR_i), in nats, (N + 1,) float64 on the CPU; entry 0 repeats entry 1, which is
+    finite. SNR_i = Ā_i signal/σ_i² for a `signal` variance (R, R) in modes (1 if None)."""
+    values = [
+        (process.log_alpha_bar(i) - process.variance(i).log() + (0 if signal is None else signal.log()))
+        for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16)
+    ]
+    means = torch.cat([torch.nn.functional.softplus(log_snr).mean(dim=(1, 2, 3)) / 2 for log_snr in values]).cpu()
+    return torch.cat([means[:1], means])
 
 
 def snr_crossings(process: Process, signal: Tensor | None = None) -> Tensor:

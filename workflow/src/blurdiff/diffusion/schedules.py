@@ -42,7 +42,6 @@ def noise_betas(schedule: str, n_timesteps: int, beta_1: float = 1e-4, beta_N: f
     t = np.arange(n_timesteps + 1) / n_timesteps
     if schedule == "cosine":
         alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
-        alpha_bar /= alpha_bar[0]
     elif schedule == "exponential":
         g = np.exp(5 * t - 5) + 1e-4
         alpha_bar = 1 - g / g[-1]

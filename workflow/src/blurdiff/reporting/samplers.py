@@ -1,4 +1,4 @@
-"""Put the sampler studies of several runs together: one table, and a figure of the distance against network evaluations."""
+"""Put the sampler studies of several runs together: a table, and a figure of distance against network evaluations."""
 
 import argparse
 
@@ -58,7 +58,8 @@ def method_label(row) -> str:
     name = METHOD_NAMES.get(row["sampler"], row["sampler"])
     if row["sampler"] == "ddim" and row["eta"] > 0:
         name += f" η = {row['eta']:g}"
-    return name if row["grid"] == "uniform" else f"{name}, {row['grid'].upper() if row['grid'] == 'snr' else row['grid']} grid"
+    grid = {"snr": "SNR"}.get(row["grid"], row["grid"])
+    return name if grid == "uniform" else f"{name}, {grid} grid"
 
 
 def draw(table, runs: list[dict]) -> tuple:
@@ -97,9 +98,9 @@ def draw(table, runs: list[dict]) -> tuple:
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))
     floor = " Dotted: as many real images against all the others." if table["floor"].notna().any() else ""
     caption = (
-        f"{table['metric'].iloc[0]} of {table['n_samples'].iloc[0]:,} samples against the number of network evaluations an"
-        f" image, by sampler and grid of timesteps; lower is better, both axes logarithmic.{floor} One seed, and the same"
-        f" initial noise everywhere. Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
+        f"{table['metric'].iloc[0]} of {table['n_samples'].iloc[0]:,} samples against the number of network evaluations"
+        f" an image, by sampler and grid of timesteps; lower is better, both axes logarithmic.{floor} One seed, and the"
+        f" same initial noise everywhere. Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
     )
     return figure, caption
 

@@ -1,0 +1,298 @@
+"""The workflow through Snakemake itself, in a folder of its own, on images of 8×8 pixels."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAKEFILE = ROOT / "workflow" / "Snakefile"
+RUNS = ["rooms_none", "rooms_quartic"]
+TINY = {
+    "resolution": 8,
+    "datasets": {
+        "rooms": {"synthetic": "bedroom", "n_images": 12, "seed": 1},
+        "photos": {"lmdb": "data/photos_lmdb", "max_images": 6, "label": "some photos"},
+    },
+    "process": {"n_timesteps": 4},
+    "network": {"channels": 8, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [4], "n_heads": 2,
+                "n_groups": 4},
+    "training": {"iterations": 2, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
+    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
+    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
+    "runs": [{"dataset": "rooms", "f_type": "none"}, {"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
+    "figures": {"figure1": RUNS, "figure4": ["rooms_quartic"], "training": RUNS},
+}  # fmt: skip
+# All but the audit, which is the same for every config and takes half a minute.
+TARGETS = ["results/table1.csv", "results/table1.md"] + [f"results/figures/{name}.png" for name in TINY["figures"]]
+
+
+def write_lmdb(folder: Path, n: int) -> None:
+    """An LMDB as LSUN has them: keys of 40 hex digits, values encoded images of various shapes."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        for k in range(n):
+            buffer = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (20 + k, 30, 3), np.uint8)).save(buffer, "WEBP")
+            transaction.put(hashlib.sha1(str(k).encode()).hexdigest().encode(), buffer.getvalue())
+
+
+def run_snakemake(folder: Path, *arguments: str, status: int | None = 0) -> str:
+    """Run Snakemake in `folder` as a user without an activated environment would; returns stdout and stderr."""
+    kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS")
+    environment = {key: value for key, value in os.environ.items() if key in kept}
+    environment |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250
+    )
+    assert status is None or done.returncode == status, done.stdout
+    return done.stdout
+
+
+def tiny(folder: Path, *arguments: str, targets=TARGETS, status: int | None = 0) -> str:
+    """Snakemake with the tiny config."""
+    options = ["--configfile", "tiny.yaml", "--cores", "2", *arguments]
+    return run_snakemake(folder, *options, "--", *targets, status=status)
+
+
+def plan(folder: Path, *arguments: str, targets=TARGETS) -> dict[str, int]:
+    """How many jobs of each rule a dry run wants; {} when nothing is to be done."""
+    output = tiny(folder, "--dry-run", *arguments, targets=targets)
+    if "Nothing to be done" in output:
+        return {}
+    table = output.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]
+    jobs = {rule: int(count) for rule, count in (line.split() for line in table)}
+    del jobs["total"]
+    return jobs
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which the tiny workflow has run from beginning to end. Tests must leave it as it is."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_lmdb(folder / "data" / "photos_lmdb", 8)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A copy of the finished folder, to be changed; modification times and hard links count for something."""
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-a", str(finished), str(folder)], check=True)
+    return folder
+
+
+def test_everything_is_made(finished):
+    results = finished / "results"
+    for name in TINY["figures"]:
+        for suffix in ("png", "pdf", "md"):
+            assert (results / "figures" / f"{name}.{suffix}").stat().st_size > 0
+    for run in RUNS:
+        folder = results / "runs" / run / "seed0"
+        for name in ("model.safetensors", "history.csv", "strips.npz", "statistics.npz"):
+            assert (folder / name).exists()
+        with np.load(folder / "samples.npz") as samples:
+            assert samples["arr_0"].shape == (2, 8, 8, 3)
+            assert samples["arr_0"].dtype == np.uint8
+        evaluation = json.loads((folder / "fid.json").read_text())
+        assert evaluation["metric"] == "FD-EfficientNet-Lite0"
+        assert evaluation["n_samples"] == 2
+        assert evaluation["run"]["run"] == run
+        assert evaluation["run"]["synthetic"] is True
+    assert (results / "data" / "rooms_lmdb" / "data.mdb").exists()
+    assert np.load(results / "data" / "rooms" / "images.npy").shape == (12, 8, 8, 3)
+    assert len(list((results / "benchmarks" / "train").iterdir())) == 2
+
+
+def test_all_is_these_and_the_audit(finished):
+    assert plan(finished, targets=[]) == {
+        "audit_differences": 1, "audit_operator": 1, "audit_gaussian": 1, "all": 1,
+    }  # fmt: skip
+
+
+def test_table_has_a_row_a_run(finished):
+    with open(finished / "results" / "table1.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["dataset"], row["f_type"], float(row["f_N"])) for row in rows] == [
+        ("rooms", "none", 0.0),
+        ("rooms", "quartic", 0.14),
+    ]
+    assert {row["iterations"] for row in rows} == {"2"}
+    assert "synthetic" in (finished / "results" / "table1.md").read_text()
+
+
+def test_second_run_does_nothing_and_is_quick(finished):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output = tiny(finished)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "Nothing to be done" in output
+    # Processor time, since the machine may be busy with something else.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_table_is_a_target(copied):
+    (copied / "results" / "table1.csv").unlink()
+    assert plan(copied, targets=["results/table1.csv"]) == {"table1": 1}
+
+
+def test_deleting_samples_retrains_nothing(copied):
+    for run in RUNS:
+        folder = copied / "results" / "runs" / run / "seed0"
+        shutil.rmtree(folder / "shards")
+        (folder / "samples.npz").unlink()
+        (folder / "fid.json").unlink()
+    (copied / "results" / "table1.csv").unlink()
+    jobs = plan(copied, targets=["results/table1.csv"])
+    assert jobs == {"sample": 2, "gather": 2, "evaluate": 2, "table1": 1}
+
+
+def test_a_deleted_model_is_not_trained_anew(copied):
+    """The rule runs, and finds the model in the store."""
+    model = copied / "results" / "runs" / "rooms_none" / "seed0" / "model.safetensors"
+    before = model.read_bytes()
+    model.unlink()
+    tiny(copied, targets=[str(model.relative_to(copied))])
+    assert model.read_bytes() == before
+    assert "the store has this model" in (copied / "results/logs/train/rooms_none.seed0.log").read_text()
+
+
+CHANGES = {
+    "runs of a figure": (['figures={"figure1": ["rooms_quartic"]}'], {"figure": 1}),
+    # One shard of each run is added; the reference's floor and all that shows samples follow.
+    "more samples": (
+        ['sampling={"n_samples": 3}'],
+        {"sample": 2, "gather": 2, "reference": 1, "evaluate": 2, "table1": 1, "figure": 1},
+    ),
+    "longer strips": (
+        ['sampling={"n_strip": 1}'],
+        {"sample": 2, "gather": 2, "evaluate": 2, "table1": 1, "figure": 1},
+    ),
+    "how jobs run": (
+        ['training={"threads": 2, "log_every": 2, "checkpoint_every": 1, "device": "cuda"}',
+         'sampling={"threads": 2, "batch_size": 1}', 'evaluation={"threads": 2, "batch_size": 3}', "store=elsewhere"],
+        {},
+    ),
+    "a run more": (
+        ['runs=[{"dataset": "rooms"}, {"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}, '
+         '{"dataset": "rooms", "f_type": "log", "f_N": 0.6}]'],
+        {"train": 1, "sample": 1, "gather": 1, "evaluate": 1, "table1": 1},
+    ),
+    "another learning rate": (
+        ['training={"learning_rate": 0.5}'],
+        {"train": 2, "sample": 2, "gather": 2, "evaluate": 2, "table1": 1, "figure": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_makes_anew_what_depends_on_it(finished, change):
+    overrides, expected = CHANGES[change]
+    assert plan(finished, "--config", *overrides) == expected
+
+
+def test_more_samples_keep_the_shards(copied):
+    shards = copied / "results" / "runs" / "rooms_none" / "seed0" / "shards"
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in shards.iterdir()}
+    samples = shards.parent / "samples.npz"
+    tiny(copied, "--config", 'sampling={"n_samples": 3}', targets=[str(samples.relative_to(copied))])
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in shards.iterdir()}
+    assert after.keys() == before.keys() | {"1.npz"}
+    assert all(after[name] == content for name, content in before.items())
+    assert len(np.load(samples)["arr_0"]) == 3
+
+
+def test_an_lmdb_becomes_images(copied):
+    tiny(copied, targets=["results/data/photos/images.npy"])
+    manifest = json.loads((copied / "results" / "data" / "photos" / "manifest.json").read_text())
+    assert (manifest["n_used"], manifest["label"], manifest["synthetic"]) == (6, "some photos", False)
+    assert np.load(copied / "results" / "data" / "photos" / "images.npy").shape == (6, 8, 8, 3)
+
+
+def test_a_failing_job_shows_its_one_line(copied):
+    path = copied / "data" / "photos_lmdb" / "data.mdb"
+    path.write_bytes(path.read_bytes()[:5000])
+    output = tiny(copied, targets=["results/data/photos/images.npy"], status=1)
+    lines = [line.strip() for line in output.splitlines() if line.strip().startswith("error: ")]
+    assert lines and all("photos_lmdb" in line for line in lines)
+    assert "Traceback" not in output
+    assert not (copied / "results" / "data" / "photos" / "images.npy").exists()
+
+
+def test_report_is_one_file_with_captions(copied):
+    tiny(copied, "--report", "report.html")
+    page = (copied / "report.html").read_text()
+    for words in ("Table 1: Fr", "Figure 1: reverse processes", "no photographs", "not FID", "arXiv 2207.11192"):
+        assert words in page
+
+
+def test_works_as_a_module_and_from_another_folder(copied):
+    (copied / "outer").mkdir()
+    (copied / "outer" / "blur.yaml").write_text(yaml.safe_dump({"blur": TINY}))
+    (copied / "outer" / "Snakefile").write_text(
+        f'configfile: "outer/blur.yaml"\n\nmodule blur:\n    snakefile: "{SNAKEFILE}"\n    config: config["blur"]\n\n'
+        "use rule * from blur as blur_*\n\nrule mine:\n    default_target: True\n    input: rules.blur_table1.output\n"
+    )
+    assert "Nothing to be done" in run_snakemake(copied, "--snakefile", "outer/Snakefile", "--cores", "1")
+
+
+def test_a_given_config_is_not_mixed_with_the_default(tmp_path):
+    """The default's synthetic bedrooms must not stay beside an LMDB of the same name."""
+    write_lmdb(tmp_path / "photos_lmdb", 2)
+    raw = {
+        "datasets": {"bedroom": {"lmdb": "photos_lmdb"}},
+        "training": {"iterations": 1},
+        "runs": [{"dataset": "bedroom"}],
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    output = run_snakemake(tmp_path, "--configfile", "mine.yaml", "--dry-run")
+    assert "synthesize" not in output
+    assert re.search(r"^figure ", output, re.MULTILINE) is None
+    assert re.search(r"^train +1$", output, re.MULTILINE)
+
+
+def test_the_default_config_needs_nothing(tmp_path):
+    output = run_snakemake(tmp_path, "--dry-run")
+    assert re.search(r"^train +7$", output, re.MULTILINE)
+    assert re.search(r"^synthesize +2$", output, re.MULTILINE)
+
+
+def test_the_papers_config_without_data_says_what_is_missing(tmp_path):
+    output = run_snakemake(tmp_path, "--configfile", str(ROOT / "config" / "paper.yaml"), "--dry-run", status=1)
+    [line] = [line for line in output.splitlines() if "is missing" in line]
+    assert "data/bedroom_train_lmdb/data.mdb is missing; download http://dl.yf.io/lsun/scenes/bedroom_train" in line
+    assert "Traceback" not in output and "File " not in output
+
+
+def test_a_bad_config_is_one_line(tmp_path):
+    (tmp_path / "bad.yaml").write_text("training: {iterations: 10, learning_rate: 2e-4}\n")
+    output = run_snakemake(tmp_path, "--configfile", "bad.yaml", "--dry-run", status=1)
+    assert output.strip().splitlines()[-1].startswith("bad.yaml: ")
+    assert "Traceback" not in output
+
+
+def test_values_of_the_command_line_have_types(tmp_path):
+    """Inside lists and sections Snakemake leaves them as text."""
+    arguments = ["--config", "seeds=[0, 1]", 'network={"n_heads": 3}']
+    output = run_snakemake(tmp_path, "--dry-run", *arguments, status=1)
+    assert "+ --config: network.n_heads: 3 does not divide" in output
+
+
+def test_lint_finds_nothing(tmp_path):
+    assert "good condition" in run_snakemake(tmp_path, "--lint")

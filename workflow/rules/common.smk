@@ -1,0 +1,224 @@
+# What the rules share: the checked config, the runs' settings, and how a stage of the library is called.
+
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
+
+SRC = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "src"
+if not SRC.is_dir():
+    raise WorkflowError("blurdiff runs from a local copy of its repository: clone it and give `module` the path")
+sys.path.insert(0, str(SRC))
+# `.venv/bin/snakemake` works in a shell where no environment is activated; one of --use-conda still comes first.
+os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+
+from blurdiff.config import check_config, check_files, is_forward_only, read_yaml, resolve_runs
+from blurdiff.errors import UserError
+
+
+def typed(value):
+    """A value of --config with its numbers, truth values and nulls: inside lists and sections Snakemake leaves text."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    try:
+        scalar = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
+    return scalar if scalar is None or isinstance(scalar, (bool, int, float)) else value
+
+
+def checked(config):
+    """The complete config; a mistake in it, or a file that is missing, ends Snakemake with one line."""
+    name, files = "config of the module", []
+    if not workflow.modifier.skip_configfile:
+        files = [os.path.relpath(path) for path in workflow.configfiles]
+        name = " + ".join(files + ["--config"] * bool(workflow.config_settings.config))
+        update_config(config, typed(dict(workflow.config_settings.config)))
+    try:
+        for path in files:
+            read_yaml(path)  # Snakemake's own reader lets a key stand twice
+        complete = check_config(config, name)
+        check_files(complete, name)
+    except UserError as error:
+        sys.tracebacklimit = 0  # where in this file it was found helps nobody
+        raise WorkflowError(" ".join(str(error).split())) from None
+    return complete
+
+
+config = checked(config)
+SETTINGS = {(settings["run"], str(settings["seed"])): settings for settings in resolve_runs(config)}
+RUNS = [run["name"] for run in config["runs"] if not is_forward_only(config, run)]
+SEEDS = [str(seed) for seed in config["seeds"]]
+
+# Keys that say how a stage runs and not what it makes. A change in them makes nothing anew.
+HOW_TO_RUN = {
+    "training": {"checkpoint_every", "log_every", "device", "threads"},
+    "sampling": {"batch_size", "device", "threads"},
+    "evaluation": {"batch_size", "device", "threads"},
+}
+
+
+pathvars:
+    results=os.path.normpath(config["results"]),
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, config["datasets"])),
+    run="|".join(map(re.escape, RUNS)),
+    seed="|".join(SEEDS),
+    shard=r"\d+",
+    figure="|".join(config["figures"]) or "none",
+
+
+# Snakemake compares params with those of the run that made a file, but not those that are functions of `threads`. So
+# what decides a result stands in params as `identity`, and what only says how it is made depends on `threads`.
+
+
+def blurdiff(wildcards, threads):
+    """The start of a stage's command line."""
+    return f"PYTHONPATH={shlex.quote(str(SRC))} python -m blurdiff"
+
+
+def settings_of(wildcards):
+    """The resolved settings of the run and seed that the wildcards name."""
+    return SETTINGS[wildcards.run, wildcards.seed]
+
+
+def settings_json(wildcards, threads):
+    """The resolved settings as a stage takes them."""
+    return json.dumps(settings_of(wildcards))
+
+
+def identity(settings, *keys):
+    """What decides a result: these keys of a run's settings, without those that say how a stage runs."""
+    chosen = {key: settings[key] for key in keys}
+    for section, how in HOW_TO_RUN.items():
+        if section in chosen:
+            chosen[section] = {key: value for key, value in chosen[section].items() if key not in how}
+    return chosen
+
+
+def threads_of(section):
+    """For `threads`: what the config's section says."""
+    return lambda wildcards: (settings_of(wildcards) if "run" in wildcards.keys() else config)[section]["threads"]
+
+
+def gpus_of(section):
+    """For `resources`: one GPU if the config's section has `device: cuda`."""
+    return lambda wildcards: int(
+        (settings_of(wildcards) if "run" in wildcards.keys() else config)[section]["device"] == "cuda"
+    )
+
+
+def lmdb_of(wildcards):
+    """data.mdb of a data set: the user's, or the synthetic one that rule synthesize writes."""
+    folder = config["datasets"][wildcards.dataset]["lmdb"] or f"<results>/data/{wildcards.dataset}_lmdb"
+    return f"{folder}/data.mdb"
+
+
+def preprocess_options(wildcards):
+    """What decides the images, beside the resolution."""
+    dataset = config["datasets"][wildcards.dataset]
+    options = f"--max-corrupt-fraction {dataset['max_corrupt_fraction']}"
+    if dataset["max_images"]:
+        options += f" --max-images {dataset['max_images']}"
+    return f"{options} --synthetic" if dataset["synthetic"] else options
+
+
+def images_of(wildcards):
+    """images.npy of the run's data set."""
+    return f"<results>/data/{settings_of(wildcards)['dataset']}/images.npy"
+
+
+def manifest_of(wildcards):
+    """manifest.json of the run's data set."""
+    return f"<results>/data/{settings_of(wildcards)['dataset']}/manifest.json"
+
+
+def tables_of(wildcards):
+    """CSV files that define the run's process, if there are any."""
+    process = settings_of(wildcards)["process"]
+    tables = [process["f_table"]] if process["f_type"] == "table" else []
+    return tables + ([] if process["power"] in ("blur", "heat") else [process["power"]])
+
+
+def shard_identity(wildcards):
+    """What decides a shard: how many there are in all does not, and the strips come from the first alone."""
+    chosen = identity(settings_of(wildcards), "seed", "sampling")
+    of_strips = () if wildcards.shard == "0" else ("n_strip", "n_snapshots", "strip_x0")
+    for key in ("n_samples", *of_strips):
+        del chosen["sampling"][key]
+    return chosen
+
+
+def shards_of(wildcards):
+    """All shards of a run and seed."""
+    n_shards = -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"])
+    return [f"<results>/runs/{wildcards.run}/seed{wildcards.seed}/shards/{shard}.npz" for shard in range(n_shards)]
+
+
+def weights(wildcards):
+    """The file of the evaluation network's weights, if the config gives one."""
+    return config["evaluation"]["weights"] or []
+
+
+def weights_option(wildcards, input):
+    """The option for it."""
+    return f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
+
+
+# What each figure shows: the sections of the runs' settings that it depends on, and its files by the option that takes one
+# path a run. A figure shows a run's first seed.
+SAMPLES = "<results>/runs/{run}/seed{seed}/samples.npz"
+IMAGES = "<results>/data/{dataset}/images.npy"
+FIGURES = {
+    "figure1": (
+        ["process", "training", "sampling"],
+        {"strips": "<results>/runs/{run}/seed{seed}/strips.npz"},
+    ),
+    "figure2": (["process", "training", "sampling"], {"samples": SAMPLES}),
+    "figure3": (["process", "training", "sampling"], {"samples": SAMPLES}),
+    "figure4": (["process"], {}),
+    "samples": (["process", "training", "sampling"], {"samples": SAMPLES, "images": IMAGES}),
+    "forward": (["process"], {"images": IMAGES}),
+    "training": (["process", "training"], {"histories": "<results>/runs/{run}/seed{seed}/history.csv"}),
+    "spectrum": (["process", "training", "sampling"], {"samples": SAMPLES, "images": IMAGES}),
+}
+
+
+def figure_runs(wildcards):
+    """The resolved settings of the runs that a figure shows."""
+    return [SETTINGS[run, SEEDS[0]] for run in config["figures"][wildcards.figure]]
+
+
+def figure_identity(wildcards):
+    """What decides a figure, beside its files."""
+    sections, _ = FIGURES[wildcards.figure]
+    words = ["run", "dataset", "label", "synthetic", "seed", "resolution"]
+    return [identity(settings, *words, *sections) for settings in figure_runs(wildcards)]
+
+
+def figure_settings(wildcards, threads):
+    """The runs' settings as the stage takes them."""
+    return json.dumps(figure_runs(wildcards))
+
+
+def figure_inputs(wildcards):
+    """The files that a figure is drawn from, by option."""
+    _, files = FIGURES[wildcards.figure]
+    return {option: [path.format(**run) for run in figure_runs(wildcards)] for option, path in files.items()}
+
+
+def figure_options(wildcards, input):
+    """`--samples PATH … --images PATH …`."""
+    return " ".join(f"--{option} {' '.join(map(shlex.quote, paths))}" for option, paths in input.items())

@@ -1,0 +1,52 @@
+# The paper's Table 1 and figures.
+
+
+rule table1:
+    input:
+        expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
+    output:
+        csv=report("<results>/table1.csv", caption="../report/table1.rst", category="Table 1"),
+        markdown="<results>/table1.md",
+    log:
+        "<logs>/table1.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} table --evaluations {input:q} --output {output.csv:q} --markdown {output.markdown:q} "
+        "> {log:q} 2>&1"
+
+
+rule figure:
+    input:
+        unpack(figure_inputs),
+    output:
+        png=report(
+            "<results>/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="<results>/figures/{figure}.pdf",
+        caption="<results>/figures/{figure}.md",
+    log:
+        "<logs>/figures/{figure}.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        identity=figure_identity,
+        settings=figure_settings,
+        options=figure_options,
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} figure --name {wildcards.figure} --settings {params.settings:q} {params.options} "
+        "--output {output.png:q} --pdf {output.pdf:q} --caption {output.caption:q} > {log:q} 2>&1"

@@ -1,0 +1,48 @@
+# Samples of a run and seed, in shards of fixed size: a killed job loses one shard, and more samples are more shards.
+
+
+rule sample:
+    input:
+        model="<results>/runs/{run}/seed{seed}/model.safetensors",
+    output:
+        "<results>/runs/{run}/seed{seed}/shards/{shard}.npz",
+    log:
+        "<logs>/sample/{run}.seed{seed}.{shard}.log",
+    benchmark:
+        "<benchmarks>/sample/{run}.seed{seed}.{shard}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: threads_of("sampling")
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=gpus_of("sampling"),
+    params:
+        identity=shard_identity,
+        settings=settings_json,
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} sample --settings {params.settings:q} --model {input.model:q} --shard {wildcards.shard} "
+        "--output {output:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule gather:
+    input:
+        shards_of,
+    output:
+        samples="<results>/runs/{run}/seed{seed}/samples.npz",
+        strips="<results>/runs/{run}/seed{seed}/strips.npz",
+    log:
+        "<logs>/gather/{run}.seed{seed}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        n_samples=config["sampling"]["n_samples"],
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} gather --shards {input:q} --n-samples {params.n_samples} --output {output.samples:q} "
+        "--strips {output.strips:q} > {log:q} 2>&1"

@@ -1,0 +1,63 @@
+# Beyond the paper: what other samplers and grids of timesteps make of the same trained models.
+
+STUDY = config["sampler_study"]
+
+
+rule sampler_study:
+    input:
+        model="<results>/runs/{run}/seed{seed}/model.safetensors",
+        reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards)['dataset']}/statistics.npz",
+        weights=weights,
+    output:
+        "<results>/runs/{run}/seed{seed}/samplers.csv",
+    log:
+        "<logs>/sampler_study/{run}.seed{seed}.log",
+    benchmark:
+        "<benchmarks>/sampler_study/{run}.seed{seed}.tsv"
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: threads_of("sampling")
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=gpus_of("sampling"),
+    params:
+        identity=lambda wildcards: identity(
+            settings_of(wildcards), "run", "dataset", "label", "seed", "process", "sampling"
+        ),
+        samplers=json.dumps(STUDY["samplers"]),
+        n_steps=STUDY["n_steps"],
+        n_samples=STUDY["n_samples"],
+        settings=settings_json,
+        network=config["evaluation"]["network"],
+        options=weights_option,
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} sampler-study --settings {params.settings:q} --model {input.model:q} "
+        "--reference {input.reference:q} --samplers {params.samplers:q} --n-steps {params.n_steps} "
+        "--n-samples {params.n_samples} --network {params.network} {params.options} --threads {threads} "
+        "--output {output:q} > {log:q} 2>&1"
+
+
+rule samplers:
+    input:
+        expand("<results>/runs/{run}/seed{seed}/samplers.csv", run=STUDY["runs"], seed=SEEDS[0]),
+    output:
+        csv=report("<results>/samplers.csv", caption="../report/samplers.rst", category="Samplers"),
+        png=report("<results>/figures/samplers.png", caption="../report/samplers.rst", category="Samplers"),
+        pdf="<results>/figures/samplers.pdf",
+        caption="<results>/figures/samplers.md",
+    log:
+        "<logs>/figures/samplers.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=json.dumps([identity(SETTINGS[run, SEEDS[0]], *SETTINGS[run, SEEDS[0]]) for run in STUDY["runs"]]),
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} samplers --studies {input:q} --settings {params.settings:q} --csv {output.csv:q} "
+        "--output {output.png:q} --pdf {output.pdf:q} --caption {output.caption:q} > {log:q} 2>&1"

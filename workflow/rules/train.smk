@@ -1,0 +1,35 @@
+# One model a run and seed. Checkpoints live in the store, which Snakemake does not know: a killed job goes on from its
+# last checkpoint, and a model that was trained once is never trained again.
+
+
+rule train:
+    input:
+        images=images_of,
+        manifest=manifest_of,
+        tables=tables_of,
+    output:
+        model="<results>/runs/{run}/seed{seed}/model.safetensors",
+        history="<results>/runs/{run}/seed{seed}/history.csv",
+    log:
+        "<logs>/train/{run}.seed{seed}.log",
+    benchmark:
+        "<benchmarks>/train/{run}.seed{seed}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: threads_of("training")
+    resources:
+        mem_mb=4000,
+        runtime=2880,
+        gpu=gpus_of("training"),
+    params:
+        identity=lambda wildcards: identity(
+            settings_of(wildcards), "seed", "resolution", "process", "network", "training"
+        ),
+        settings=settings_json,
+        store=lambda wildcards, threads: config["store"],
+        blurdiff=blurdiff,
+    # The files are links into the store and may be old: touched, so that what an older model made counts as outdated.
+    shell:
+        "{params.blurdiff} train --settings {params.settings:q} --images {input.images:q} "
+        "--manifest {input.manifest:q} --store {params.store:q} --output {output.model:q} "
+        "--history {output.history:q} --threads {threads} > {log:q} 2>&1 && touch {output:q}"

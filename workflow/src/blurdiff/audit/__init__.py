@@ -1,0 +1,1 @@
+"""The paper against the authors' released code: every difference measured, without a trained network."""

@@ -1,0 +1,105 @@
+"""Audit: what the paper and the authors' released code do differently, measured without a trained network.
+
+The names of the files in --output say what is made; the files of one group are made together:
+
+  differences.csv differences.md measurements.csv            every difference, and all numbers measured about it
+  operator.png operator.pdf                                  the blur beside the operator of the released code
+  gaussian.csv gaussian_summary.csv gaussian.png gaussian.pdf  samplers on Gaussian data with the exact score
+
+docs/audit.md explains them. One core, below a minute.
+"""
+
+import argparse
+from pathlib import Path
+
+from blurdiff.errors import UserError
+
+GROUPS = {
+    "differences": ("differences.csv", "differences.md", "measurements.csv"),
+    "operator": ("operator.png", "operator.pdf"),
+    "gaussian": ("gaussian.csv", "gaussian_summary.csv", "gaussian.png", "gaussian.pdf"),
+}
+MINIMUM = {"resolution": 16, "n_timesteps": 100}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the stage."""
+    parser.add_argument("--output", nargs="+", required=True, metavar="PATH", help="files to make, by name (see above)")
+    parser.add_argument("--resolution", type=int, default=64, help="of the images, in pixels (default %(default)s)")
+    parser.add_argument("--n-timesteps", type=int, default=1000, help="N of all processes (default %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the files that the arguments name; nothing is written when an argument is bad."""
+    groups = group_paths(arguments.output)
+    for name, smallest in MINIMUM.items():
+        value = getattr(arguments, name)
+        if value < smallest:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be {smallest} or more")
+
+    import torch
+
+    torch.set_num_threads(1)  # tensors are small: more threads only wait for each other
+    makers = {"differences": make_differences, "operator": make_operator, "gaussian": make_gaussian}
+    for group, paths in groups.items():
+        makers[group](paths, arguments.resolution, arguments.n_timesteps)
+
+
+def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
+    """{group: {file name: path}} of the output paths.
+
+    Raises UserError for a name that is in no group, one given twice, and a group with a file missing.
+    """
+    known = {name: group for group, names in GROUPS.items() for name in names}
+    groups: dict[str, dict[str, Path]] = {}
+    for path in map(Path, outputs):
+        if path.name not in known:
+            raise UserError(f"--output {path}: the audit makes no such file; it makes {', '.join(known)}")
+        group = groups.setdefault(known[path.name], {})
+        if path.name in group:
+            raise UserError(f"--output {path}: {path.name} is asked for twice")
+        group[path.name] = path
+    for group, paths in groups.items():
+        missing = [name for name in GROUPS[group] if name not in paths]
+        if missing:
+            raise UserError(f"--output: {missing[0]} is made together with {', '.join(paths)}; name it too")
+    return groups
+
+
+def make_differences(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
+    from blurdiff.audit import differences
+    from blurdiff.files import write_text
+
+    audit = differences.Audit(resolution, n_timesteps)
+    rows, measurements = differences.tables(audit)
+    write_table(rows, paths["differences.csv"])
+    write_table(measurements, paths["measurements.csv"])
+    write_text(paths["differences.md"], differences.render(audit, rows, measurements))
+
+
+def make_operator(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
+    from blurdiff.audit import figures
+    from blurdiff.reporting import style
+
+    with style.style():
+        figure = figures.operator_figure(resolution, n_timesteps)
+        style.save(figure, paths["operator.png"], paths["operator.pdf"], "blurdiff audit: operator")
+
+
+def make_gaussian(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
+    from blurdiff.audit import figures, gaussian
+    from blurdiff.reporting import style
+
+    curves, summary = gaussian.experiment(resolution, n_timesteps)
+    write_table(curves, paths["gaussian.csv"])
+    write_table(summary, paths["gaussian_summary.csv"])
+    with style.style():
+        figure = figures.gaussian_figure(curves)
+        style.save(figure, paths["gaussian.png"], paths["gaussian.pdf"], "blurdiff audit: samplers on Gaussian data")
+
+
+def write_table(table, path: Path) -> None:
+    from blurdiff.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
