@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from blurdiff.cli import main
 from blurdiff.evaluation import evaluate
 from blurdiff.evaluation.features import FeatureNetwork

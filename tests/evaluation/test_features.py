@@ -6,11 +6,12 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
 from blurdiff.evaluation.features import FeatureNetwork, WeightsFile, extract, load_inception, load_network
 from blurdiff.files import sha256_file
-from PIL import Image
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+
 from blurdiff.errors import UserError
 from blurdiff.evaluation.frechet import (
     CHUNK_ROWS,

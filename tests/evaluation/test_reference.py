@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from blurdiff.cli import main
 from blurdiff.evaluation import reference
 from blurdiff.evaluation.features import FeatureNetwork

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from blurdiff.errors import UserError
 from blurdiff.evaluation.spectrum import radial_power_spectrum, spectrum_ratio
 
