@@ -14,6 +14,17 @@ from blurdiff.diffusion.process import Process
 
 torch.set_num_threads(1)
 
+# One of every kind.
+PROCESSES = {
+    "quartic": {},
+    "log": {"f_type": "log", "f_N": 0.6},
+    "fine-to-coarse": {"direction": "fine-to-coarse", "border": "circular", "floor": 1e-4},
+    "reversed dct": {"direction": "reversed", "basis": "dct", "power": "heat"},
+    "released haar": {"mode_order": "released", "basis": "haar"},
+    "ddpm": {"basis": "pixel", "f_type": "none", "f_N": 0.0},
+    "blurring-diffusion": {"family": "blurring-diffusion"},
+}
+
 NDIMAGE_MODES = {"zero": "constant", "circular": "wrap", "reflect": "reflect"}
 
 

@@ -5,24 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusion_helpers import (
-    at,
-    build,
-    gaussian_epsilon,
-)
+from diffusion_helpers import PROCESSES, at, build, gaussian_epsilon
 
 from blurdiff.diffusion import samplers
 from blurdiff.errors import UserError
-
-PROCESSES = {
-    "quartic": {},
-    "log": {"f_type": "log", "f_N": 0.6},
-    "fine-to-coarse": {"direction": "fine-to-coarse", "border": "circular", "floor": 1e-4},
-    "reversed dct": {"direction": "reversed", "basis": "dct", "power": "heat"},
-    "released haar": {"mode_order": "released", "basis": "haar"},
-    "ddpm": {"basis": "pixel", "f_type": "none", "f_N": 0.0},
-    "blurring-diffusion": {"family": "blurring-diffusion"},
-}
 
 
 def flow_error(sampler: str, n: int, **options) -> float:

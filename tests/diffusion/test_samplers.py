@@ -5,25 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusion_helpers import (
-    at,
-    build,
-    gaussian_epsilon,
-    step_coefficients,
-)
+from diffusion_helpers import PROCESSES, at, build, gaussian_epsilon, scripted_noise, step_coefficients
 
 from blurdiff.diffusion import samplers
 from blurdiff.errors import UserError
 
-PROCESSES = {
-    "quartic": {},
-    "log": {"f_type": "log", "f_N": 0.6},
-    "fine-to-coarse": {"direction": "fine-to-coarse", "border": "circular", "floor": 1e-4},
-    "reversed dct": {"direction": "reversed", "basis": "dct", "power": "heat"},
-    "released haar": {"mode_order": "released", "basis": "haar"},
-    "ddpm": {"basis": "pixel", "f_type": "none", "f_N": 0.0},
-    "blurring-diffusion": {"family": "blurring-diffusion"},
-}
 STEPS = [(2, 1), (20, 1), (500, 499), (520, 500), (1000, 999), (1000, 980), (1000, 500), (1000, 1)]
 
 
@@ -39,7 +25,7 @@ def tables(process, i: int, s: int) -> tuple[np.ndarray, ...]:
     return ratio, *(np.sqrt(-np.expm1(noise[t] + 2 * blur[t] * log_D)) for t in (i, s))
 
 
-# -- single steps --------------------------------------------------------------------------------------------------------
+# -- single steps ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("sampler", "options"), [("ancestral", {})] + [("ddim", {"eta": e}) for e in (0, 0.3, 1)])
@@ -179,7 +165,7 @@ def test_noise_free_steps(noise_free):
     assert drawn == [5, 4, 3, 2, 1]
 
 
-# -- whole walks ---------------------------------------------------------------------------------------------------------
+# -- whole walks -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
@@ -249,3 +235,11 @@ def test_shortest_grids(sampler):
         if sampler != "reverse-diffusion" and not (sampler == "ode-adaptive" and start == 10):
             torch.testing.assert_close(result, x_0, rtol=0, atol=1e-12)
         assert result.isfinite().all()
+
+
+def test_noise_is_scripted(monkeypatch):
+    """The helper that makes the samplers' randomness exact does what it says."""
+    scripted_noise(monkeypatch, row=1)
+    x = torch.zeros(3, 1, 2, 2)
+    draws = [samplers._noise_like(x, None)[:, 0, 0, 0].tolist() for _ in range(3)]
+    assert draws == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]

@@ -38,6 +38,8 @@ def sample_shard(settings: dict, model_path: str, shard: int, threads: int) -> d
     start = process.n_timesteps - settings["process"]["skip_last_timestep"]
     steps = step_grid(process, min(sampling["n_steps"], start), sampling["grid"], start=start)
     strip = Strip(process, steps, sampling["n_snapshots"], sampling["n_strip"], sampling["strip_x0"] == "released")
+    if sampling["sampler"] == "ode-adaptive":  # chooses its own steps; what it is given, it keeps in memory
+        steps = sorted(strip.wanted, reverse=True)
     x_0 = draw(settings, process, predict, device, steps, shard, strip)
     return {"arr_0": to_uint8(x_0, settings["process"]["range"]).cpu().numpy(), **strip.arrays()}
 

@@ -1,0 +1,10 @@
+# The workflow lies in workflow/; with this file, and the link profiles/ to its settings, `snakemake` runs it from here.
+include: "workflow/Snakefile"
+
+
+# An included file sets no default target.
+rule default:
+    default_target: True
+    localrule: True
+    input:
+        rules.all.input,
