@@ -5,6 +5,6 @@ include: "workflow/Snakefile"
 # An included file sets no default target.
 rule default:
     default_target: True
-    localrule: True
     input:
         rules.all.input,
+    localrule: True

