@@ -10,7 +10,7 @@ rule audit_differences:
     log:
         "<logs>/audit/differences.log",
     conda:
-        "../../envs/audit.yaml"
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -33,7 +33,7 @@ rule audit_operator:
     log:
         "<logs>/audit/operator.log",
     conda:
-        "../../envs/audit.yaml"
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -58,7 +58,7 @@ rule audit_gaussian:
     log:
         "<logs>/audit/gaussian.log",
     conda:
-        "../../envs/audit.yaml"
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=2000,

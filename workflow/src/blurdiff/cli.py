@@ -23,6 +23,7 @@ STAGES = {
     "table": ("blurdiff.reporting.tables", "evaluations to Table 1 (CSV and Markdown)"),
     "figure": ("blurdiff.reporting.figures", "one figure of the paper (PNG and PDF)"),
     "audit": ("blurdiff.audit.stage", "what differs between paper and released code, measured"),
+    "benchmark": ("blurdiff.benchmark", "what the process costs beside the network, as a share of it"),
     "import-checkpoint": ("blurdiff.import_checkpoint", "a guided-diffusion style checkpoint to a model.safetensors"),
     "export-diffusers": ("blurdiff.export_diffusers", "a model to a folder that diffusers' UNet2DModel reads"),
     "samplers": ("blurdiff.reporting.samplers", "sampler studies to one table and figure"),

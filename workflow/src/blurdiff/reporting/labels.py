@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
+from blurdiff.config_schema import read_yaml
 from blurdiff.errors import UserError
 
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
@@ -30,8 +29,8 @@ def read_runs(text: str) -> list[dict]:
     inline = text.lstrip().startswith(("[", "{"))
     name = "--settings" if inline else text
     try:
-        runs = json.loads(text) if inline else yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        runs = json.loads(text) if inline else read_yaml(text)
+    except ValueError as error:
         raise UserError(f"cannot read {name}: {error}; give a JSON list of settings or the path of one") from error
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UserError(f"{name}: must be a non-empty list with one settings object a run")
