@@ -42,7 +42,7 @@ def test_figure_shows_the_table(made):
     with style.style():
         figure = figures.gaussian_figure(curves)
     panels = figure.axes if figure.axes else [a for part in figure.subfigs for a in part.axes]
-    assert len(panels) == 4 * 7
+    assert len(panels) == 5 * 7
     lines = {tuple(np.round(line.get_ydata(), 12)) for axes in panels for line in axes.lines[1:]}
     keys = ["f_type", "f_N", "direction", "mode_order", "sampler", "grid"]
     shown = {tuple(np.round(rows["ratio"], 12)) for _, rows in curves.groupby(keys)}
@@ -54,7 +54,7 @@ def test_figure_shows_the_table(made):
 
 def test_experiment_is_complete(made):
     curves, summary = pd.read_csv(made / "gaussian.csv"), pd.read_csv(made / "gaussian_summary.csv")
-    assert len(summary) == len(gaussian.PROCESSES) * 4 * len(gaussian.SAMPLERS)
+    assert len(summary) == len(gaussian.PROCESSES) * 5 * len(gaussian.SAMPLERS)
     keys = ["f_type", "f_N", "direction", "mode_order", "sampler", "grid"]
     assert not summary.duplicated(keys).any()
     numbers = summary.select_dtypes("number")

@@ -21,7 +21,7 @@ from torch import Tensor
 from blurdiff.audit.settings import LOG, QUARTIC, paper_process
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.process import Process
-from blurdiff.diffusion.samplers import snr_crossings, step_grid
+from blurdiff.diffusion.samplers import GRIDS, snr_crossings, step_grid
 
 # Process keys of every row of the experiment; what is not named is the paper's.
 PROCESSES = [
@@ -175,7 +175,7 @@ def experiment(resolution: int, n_timesteps: int = 1000) -> tuple[pd.DataFrame, 
         process = build_process(settings, resolution)
         named = {key: settings[key] for key in ("f_type", "f_N", "direction", "mode_order")}
         crossing = float(np.median(snr_crossings(process, torch.from_numpy(S)).numpy()))
-        for grid in ("all", "uniform", "quadratic", "snr", "information"):
+        for grid in ("all", *GRIDS):
             steps = step_grid(process) if grid == "all" else step_grid(process, FEW_STEPS, grid)
             n_steps = len(steps) - 1
             for name, ratio in propagate(process, S, steps).items():

@@ -66,7 +66,7 @@ def draw(table, runs: list[dict]) -> tuple:
     """A panel a run, a line a sampler and grid, both axes logarithmic; returns figure and caption."""
     import seaborn
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
 
     from blurdiff.reporting import labels, style
 
@@ -92,6 +92,8 @@ def draw(table, runs: list[dict]) -> tuple:
         axis.set_xticks(thin_ticks(ticks))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
         axis.set_title(f"{labels.data_label(run)}: {name}" if several_sets else name)
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
