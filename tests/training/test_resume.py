@@ -241,19 +241,22 @@ with store.locked(Path(sys.argv[1])):
 """
 
 
-def test_second_trainer_is_told_who_has_the_model(settings, train, tmp_path, folder, capsys):
+def test_second_trainer_says_who_has_the_model_and_waits(settings, train, arguments, tmp_path, folder):
     assert train(settings) == 0
     before = sorted(folder().iterdir())
     holder = python("-c", HOLDER, str(folder()), stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == "locked\n"
-        capsys.readouterr()
-        assert train(settings, "second") == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"error: {folder()} is being trained by process {holder.pid} on ")
+        second = python("-m", "blurdiff", *arguments(settings, "second"))
+        line = second.stderr.readline()
+        assert line.startswith(f"{folder()} is being trained by process {holder.pid} on ")
+        assert line.endswith("waiting for it to end\n")
+        assert second.poll() is None
         assert sorted(folder().iterdir()) == before
         assert not (tmp_path / "second").exists()
     finally:
         holder.kill()
         holder.communicate()
-    assert train(settings, "second") == 0  # the lock died with its holder
+    second.communicate(timeout=60)
+    assert second.returncode == 0  # the lock died with its holder
+    assert (tmp_path / "second" / "model.safetensors").exists()

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,11 @@ def model_folder(store: Path, settings: dict, images_sha256: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system frees when its process ends; UserError says who has it already."""
+    """Hold the folder's lock, which the system frees when its process ends, however it ends.
+
+    While another process has it, this one says who and waits: two runs may share a model (they may differ in sampling
+    alone), and a trainer may outlive the Snakemake that started it. UserError when the lock cannot be written.
+    """
     try:
         file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (held open for as long as the lock)
     except OSError as error:
@@ -77,7 +82,8 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise UserError(f"{folder} is being trained by {holder}; wait for it, or end that process") from None
+            print(f"{folder} is being trained by {holder}; waiting for it to end", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         file.flush()
