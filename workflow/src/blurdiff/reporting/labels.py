@@ -95,12 +95,15 @@ def variant_label(settings: Mapping, with_direction: bool = False) -> str:
 def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
     """One label a run, without its data set: schedule and variant, and whatever else tells the runs apart.
 
-    A schedule that occurs in several directions has each told; with `with_seed`, so has a run with several seeds.
+    A schedule that occurs in several directions has each told; with `with_seed`, so has a run with several seeds. What
+    more than half of the runs share is not told.
     """
     directions: dict[str, set] = {}
     for run in runs:
         directions.setdefault(schedule_label(run["process"]), set()).add(run["process"].get("direction"))
     differing = [key for key in differing_keys([run["process"] for run in runs]) if key not in NAMED_KEYS]
+    values = {key: [run["process"].get(key) for run in runs] for key in differing}
+    usual = {key: [v for v in distinct(own) if own.count(v) > len(runs) / 2] for key, own in values.items()}
     names = [run["run"] for run in runs]
     labels = []
     for run in runs:
@@ -109,7 +112,8 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
         variant = variant_label(process, with_direction=len(directions[words[0]]) > 1)
         if variant:
             words.append(variant)
-        words += [f"{key.replace('_', ' ')} = {process.get(key)}" for key in differing]
+        told = [key for key in differing if process.get(key) not in usual[key]]
+        words += [f"{key.replace('_', ' ')} = {process.get(key)}" for key in told]
         if with_seed and names.count(run["run"]) > 1:
             words.append(f"seed {run['seed']}")
         labels.append(", ".join(words))
