@@ -88,6 +88,6 @@ def test_what_is_no_list_of_settings_is_refused(text):
         labels.read_runs(text)
 
 
-def test_what_most_runs_share_is_not_told():
-    runs = [make_settings(), make_settings(f_type="none", f_N=0.0), make_settings(f_type="log", f_N=0.6, sigma=0.8)]
+def test_what_most_runs_share_is_not_told(settings):
+    runs = [settings(), settings(f_type="none", f_N=0.0), settings(f_type="log", f_N=0.6, sigma=0.8)]
     assert labels.run_labels(runs) == ["quartic, f(N) = 0.1406", "no blur", "log, f(N) = 0.6, sigma = 0.8"]
