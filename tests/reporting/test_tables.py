@@ -215,3 +215,11 @@ def test_a_seed_given_twice_or_made_otherwise_is_refused(settings, write_evaluat
     assert "seed twice" in make_table([path, path])[3]
     other = write_evaluation(settings(seed=1), 5.0, changes_of_run={"iterations": 6000})
     assert "iterations" in make_table([path, other])[3]
+
+
+def test_the_papers_value_stands_beside_its_own_process_and_objective_only():
+    run = {"dataset": "bedroom", "f_type": "none", "f_N": 0.0, "direction": "coarse-to-fine", "basis": "gaussian-blur"}
+    assert tables.paper_value(run) == 9.24
+    assert tables.paper_value(run | {"family": "blur", "objective": "epsilon"}) == 9.24
+    assert tables.paper_value(run | {"family": "blurring-diffusion"}) is None
+    assert tables.paper_value(run | {"objective": "x0"}) is None

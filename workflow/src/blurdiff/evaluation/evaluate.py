@@ -159,7 +159,7 @@ def describe_run(settings: dict) -> dict:
     process, sampling = settings["process"], settings["sampling"]
     return (
         {key: settings[key] for key in ("run", "dataset", "label", "synthetic")}
-        | {key: process[key] for key in ("f_type", "f_N", "direction", "mode_order", "basis")}
+        | {key: process[key] for key in ("family", "objective", "f_type", "f_N", "direction", "mode_order", "basis")}
         | {
             "seed": settings["seed"],
             "iterations": settings["training"]["iterations"],
