@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from blurdiff.cli import main
+from blurdiff.reporting import tables
 
 
 @pytest.fixture
