@@ -1,6 +1,6 @@
 """Time what the diffusion process costs beside the network, as a share of a forward pass of the paper's U-Net.
 
-Rows: the U-Net's forward pass (the baseline of the same run), q_sample of a batch, and one step of each sampler without
+Rows: the U-Net's forward pass (the baseline of the same run), q_sample of a batch, and two steps of samplers without
 the network (U, Uᵀ, coefficients, noise), for the paper's process and the released code's mode order. Repeats are
 interleaved, so that a slow moment of the machine meets all rows; a row gives median, least and largest time.
 """
@@ -108,7 +108,7 @@ def prepare(device, batch: int, resolution: int) -> dict:
 
         @torch.inference_mode()
         def step(process=process, sampler=None):
-            # Two transforms stand for the network's U and Uᵀ; one step of a grid of two, less the last one.
+            # A grid of two steps; the transforms to pixels and back are part of the process, the network is left out.
             def epsilon(modes, i):
                 return process.to_modes(process.to_pixels(modes))
 
