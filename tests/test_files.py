@@ -1,6 +1,8 @@
 import hashlib
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -78,6 +80,44 @@ def test_folder_appears_only_when_whole(tmp_path, umask):
         (temporary / "a.txt").write_text("a")
         raise ZeroDivisionError
     assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
+
+
+WRITER = """
+import os, signal, sys, time
+from blurdiff import files
+make = getattr(files, sys.argv[1])
+with make(sys.argv[2]) as temporary:
+    (temporary / "a" if temporary.is_dir() else temporary).write_text("half")
+    print(temporary.name, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("make", ["atomic_path", "atomic_folder"])
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path, make):
+    path = tmp_path / "images.npy"
+    others = [tmp_path / ".images.other.abcdefgh.npy", tmp_path / ".images.note.npy", tmp_path / ".more.abcdefgh.npy"]
+    for other in others:
+        other.write_text("not ours")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", WRITER, make, str(path)]
+    writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        half = tmp_path / writer.stdout.readline().strip()
+        for attempt in range(2):  # one beside a living writer, one after its death
+            with getattr(files, make)(path) as temporary:
+                assert half.exists() == (attempt == 0)
+                (temporary / "a" if temporary.is_dir() else temporary).write_text("whole")
+            assert ((path / "a") if path.is_dir() else path).read_text() == "whole"
+            writer.kill()
+            writer.wait()
+            if make == "atomic_folder":
+                path.rename(tmp_path / f"earlier{attempt}")
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert not half.exists()
+    assert all(other.exists() for other in others)
 
 
 def test_json(tmp_path):

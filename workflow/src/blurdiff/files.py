@@ -1,9 +1,11 @@
 """Files that are either complete or absent: written under a temporary name, synced, then renamed."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,56 +18,93 @@ from blurdiff.errors import UserError
 def atomic_path(path: str | os.PathLike, rename_to: Callable[[Path], Path] | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
 
-    `rename_to`, given the finished temporary file, names another file of the same folder instead of `path`.
+    `rename_to`, given the finished temporary file, names another file of the same folder instead of `path`. What a
+    killed process left of an earlier attempt at `path` is removed first.
 
     Raises UserError when the folder cannot be written or the disk is full; `path` is then what it was before.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays: numpy and matplotlib choose a format by it.
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~current_umask())
-        sync(temporary)
-        os.replace(temporary, rename_to(temporary) if rename_to else path)
-        sync(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; what stood there before is intact") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # The suffix stays: numpy and matplotlib choose a format by it.
+    with _temporary(path, path.stem, path.suffix, _make_file) as temporary:
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~current_umask())
+            sync(temporary)
+            os.replace(temporary, rename_to(temporary) if rename_to else path)
+            sync(path.parent)
+        except OSError as error:
+            message = f"cannot write {path}: {error.strerror or error}; what stood there before is intact"
+            raise UserError(message) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
 
-    Raises UserError when `path` is there already (unless it is an empty folder) or cannot be written.
+    What a killed process left of an earlier attempt is removed first. Raises UserError when `path` is there already
+    (unless it is an empty folder) or cannot be written.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already; remove it, or choose another name")
+    with _temporary(path, path.name, "", tempfile.mkdtemp) as temporary:
+        try:
+            yield temporary
+            for entry in [*temporary.iterdir(), temporary]:
+                sync(entry)
+            os.chmod(temporary, 0o777 & ~current_umask())
+            os.replace(temporary, path)
+            sync(path.parent)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, stem: str, suffix: str, make: Callable) -> Iterator[Path]:
+    """Make `.STEM.RANDOM SUFFIX` beside `path` and hold a lock on it, by which others know that its writer lives."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        _remove_abandoned(path.parent, stem, suffix)
+        while True:
+            temporary = Path(make(dir=path.parent, prefix=f".{stem}.", suffix=suffix))
+            descriptor = os.open(temporary, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks: then nothing is ever found abandoned
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if temporary.exists():
+                break
+            os.close(descriptor)  # another writer of `path` took it for abandoned before it was locked
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         yield temporary
-        for entry in [*temporary.iterdir(), temporary]:
-            sync(entry)
-        os.chmod(temporary, 0o777 & ~current_umask())
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _make_file(**names: object) -> str:
+    descriptor, name = tempfile.mkstemp(**names)
+    os.close(descriptor)
+    return name
+
+
+def _remove_abandoned(folder: Path, stem: str, suffix: str) -> None:
+    """Delete temporaries of this name whose writer is dead: those whose lock is free."""
+    pattern = re.compile(rf"\.{re.escape(stem)}\.[a-z0-9_]{{8}}{re.escape(suffix)}")
+    for name in [name for name in os.listdir(folder) if pattern.fullmatch(name)]:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder / name, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (folder / name).is_dir():
+                    shutil.rmtree(folder / name)
+                else:
+                    os.unlink(folder / name)
+            finally:
+                os.close(descriptor)
 
 
 def current_umask() -> int:
