@@ -1,20 +1,43 @@
 """Where and how precisely to compute, as the config says."""
 
 import contextlib
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import torch
 
 from blurdiff.errors import UserError
+from blurdiff.gpus import claim
 
 
 def pick_device(name: str, threads: int) -> torch.device:
-    """The device "cpu" or "cuda", with `threads` CPU threads for torch; UserError when there is no GPU."""
+    """The device "cpu", or for "cuda" one GPU, with `threads` CPU threads for torch; UserError when there is no GPU.
+
+    Of several GPUs a process takes one that no other job of this pipeline has, and keeps it: Snakemake's `gpu` resource
+    counts jobs but does not say which GPU is whose.
+    """
     torch.set_num_threads(threads)
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise UserError(
             "device: cuda is wanted, but PyTorch sees no GPU here; set the section's device to cpu, or fix the driver"
         )
-    return torch.device(name)
+    index = _own_gpu()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+@cache  # once a process
+def _own_gpu() -> int:
+    # CUDA_VISIBLE_DEVICES numbers GPUs anew in every process; their UUIDs stay.
+    names = [str(torch.cuda.get_device_properties(k).uuid) for k in range(torch.cuda.device_count())]
+    try:
+        return claim(names, Path(tempfile.gettempdir()) / f"blurdiff-gpus-{os.getuid()}")
+    except OSError:  # nowhere to write locks: the GPUs are then shared as they come
+        return 0
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
