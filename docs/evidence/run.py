@@ -1,0 +1,149 @@
+"""Run a config seed by seed and keep what may be published of it: tables, figures, timings, and where they come from.
+
+    python docs/evidence/run.py --configfile docs/evidence/cpu.yaml --output docs/evidence/cpu
+
+Stopped at any moment, or by --minutes, the same command goes on. After every seed that is finished for all runs the
+output folder is written anew: table1.csv and .md, figures (PNG and caption), timings.csv (wall time, processor time and
+memory of the jobs), config.yaml and provenance.json. Photographs of a data set are never copied.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from blurdiff.config import load_config
+from blurdiff.errors import UserError
+from blurdiff.files import atomic_folder, write_json
+
+SHOW_PHOTOGRAPHS = {"samples", "forward"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configfile", required=True, help="config to run")
+    parser.add_argument("--output", required=True, type=Path, help="folder for what is kept; replaced")
+    parser.add_argument("--minutes", type=float, help="stop after so long; what is unfinished then goes on next time")
+    parser.add_argument("--cores", default="all", help="for snakemake (default: all)")
+    parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="more options for snakemake")
+    arguments = parser.parse_args(argv)
+    try:
+        return run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Every prefix of the seeds in turn, so that what is finished is always a whole comparison."""
+    config = load_config(arguments.configfile)
+    shown = SHOW_PHOTOGRAPHS & config["figures"].keys()
+    if shown and any(dataset["lmdb"] for dataset in config["datasets"].values()):
+        raise UserError(f"{arguments.configfile}: figures.{min(shown)} shows photographs of the data set; remove it")
+    deadline = time.monotonic() + 60 * arguments.minutes if arguments.minutes else None
+    for n in range(1, len(config["seeds"]) + 1):
+        seeds = config["seeds"][:n]
+        command = [sys.executable, "-m", "snakemake", "--cores", arguments.cores, "--configfile", arguments.configfile,
+                   "--config", f"seeds={json.dumps(seeds)}", *arguments.snakemake]  # fmt: skip
+        status = call(command, deadline)
+        if status is None:
+            print(f"time is up with {n - 1} of {len(config['seeds'])} seeds; the same command goes on", file=sys.stderr)
+            return 75
+        if status:
+            return status
+        keep(config, seeds, arguments)
+        print(f"{arguments.output}: seeds {seeds}", file=sys.stderr)
+    return 0
+
+
+def call(command: list[str], deadline: float | None) -> int | None:
+    """The exit status of a command, or None if it had to be stopped at the deadline. It is given time to save."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait(deadline and max(1.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        for child in children(process.pid):  # Snakemake itself waits for its jobs to end
+            child.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        return None
+
+
+def children(pid: int) -> list:
+    """The processes that a process has started, and theirs."""
+    import psutil
+
+    return psutil.Process(pid).children(recursive=True)
+
+
+def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
+    """Write the output folder from the results of these seeds."""
+    results = Path(config["results"])
+    if arguments.output.exists():
+        shutil.rmtree(arguments.output)
+    with atomic_folder(arguments.output) as folder:
+        for name in ("table1.csv", "table1.md", "samplers.csv"):
+            if (results / name).exists():
+                shutil.copyfile(results / name, folder / name)
+        for name in sorted(config["figures"].keys() - SHOW_PHOTOGRAPHS) + ["samplers"]:
+            for path in (results / "figures" / f"{name}.png", results / "figures" / f"{name}.md"):
+                if path.exists():
+                    shutil.copyfile(path, folder / path.name)
+        write_timings(results / "benchmarks", folder / "timings.csv")
+        shutil.copyfile(arguments.configfile, folder / "config.yaml")
+        write_json(folder / "provenance.json", provenance(config, seeds, arguments))
+
+
+def write_timings(benchmarks: Path, path: Path) -> None:
+    """One row a job, from the files that Snakemake's `benchmark:` directive writes."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"])
+        for each in sorted(benchmarks.glob("*/*.tsv")):
+            with open(each, newline="", encoding="utf-8") as rows:
+                row = next(csv.DictReader(rows, delimiter="\t"))
+            writer.writerow([each.parent.name, each.stem, row["s"], row["cpu_time"], row["max_rss"]])
+
+
+def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) -> dict:
+    """What made the results: device, software, commit, date, command."""
+    import torch
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
+
+    device = config["training"]["device"]
+    manifests = {
+        name: json.loads((Path(config["results"]) / "data" / name / "manifest.json").read_text())
+        for name in config["datasets"]
+    }
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "training_device": device,
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": git("rev-parse", "HEAD"),
+        "changed_files": git("status", "--porcelain", "--untracked-files=no").splitlines(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "seeds": seeds,
+        "images": {name: {key: each[key] for key in ("n_used", "sha256")} for name, each in manifests.items()},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name and how many cores this process may use."""
+    from blurdiff.data.parallel import available_cores
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {available_cores()} cores"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""docs/evidence/run.py on a toy: stopped by its time limit, continued, and what it keeps."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = {
+    "resolution": 8,
+    "datasets": {"rooms": {"synthetic": "bedroom", "n_images": 12}},
+    "process": {"n_timesteps": 4},
+    "network": {"channels": 8, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [], "n_heads": 2,
+                "n_groups": 4},
+    "training": {"iterations": 2, "batch_size": 2, "log_every": 1},
+    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
+    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
+    "runs": [{"dataset": "rooms"}],
+    "seeds": [5, 7],
+    "figures": {"figure4": ["rooms_none"], "samples": ["rooms_none"]},
+}  # fmt: skip
+
+
+def evidence(folder: Path, *options: str) -> subprocess.CompletedProcess:
+    """The script in `folder`, for the targets that matter here."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, str(ROOT / "docs/evidence/run.py"), "--configfile", "toy.yaml", "--output", "kept",
+               "--cores", "2", *options, "--", "--snakefile", str(ROOT / "Snakefile"), "--",
+               "results/table1.csv", "results/figures/figure4.png"]  # fmt: skip
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
+
+
+def test_evidence(tmp_path):
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(TOY))
+    stopped = evidence(tmp_path, "--minutes", "0.15")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "time is up with 0 of 2 seeds" in stopped.stderr
+    assert not (tmp_path / "kept").exists()
+    done = evidence(tmp_path)
+    assert done.returncode == 0, done.stderr
+    # No samples.png: it shows images of the data set.
+    names = ["config.yaml", "figure4.md", "figure4.png", "provenance.json", "table1.csv", "table1.md", "timings.csv"]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == names
+    with open(tmp_path / "kept" / "table1.csv", newline="") as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["2"]
+    with open(tmp_path / "kept" / "timings.csv", newline="") as file:
+        jobs = [(row["rule"], row["job"]) for row in csv.DictReader(file)]
+    assert {job for rule, job in jobs if rule == "train"} == {"rooms_none.seed5", "rooms_none.seed7"}
+    provenance = json.loads((tmp_path / "kept" / "provenance.json").read_text())
+    assert provenance["seeds"] == [5, 7]
+    assert provenance["images"]["rooms"]["n_used"] == 12
+
+
+@pytest.mark.parametrize("figure", ["samples", "forward"])
+def test_photographs_are_not_kept(tmp_path, figure):
+    toy = {**TOY, "datasets": {"rooms": {"lmdb": "photos_lmdb"}}, "figures": {figure: ["rooms_none"]}}
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(toy))
+    refused = evidence(tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr == f"error: toy.yaml: figures.{figure} shows photographs of the data set; remove it\n"
