@@ -1,5 +1,10 @@
+import os
+
 import lmdb
 import pytest
+
+from blurdiff.data import preprocess as stage
+from blurdiff.data import unfinished
 
 
 @pytest.fixture
@@ -16,3 +21,32 @@ def write_lmdb(tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Preprocess without worker processes, which take longer to start than all the rest of a test."""
+    open_lmdb, opened = stage.lsun.open_lmdb, []
+
+    def open_once(path):
+        opened.append(open_lmdb(path))
+        return opened[-1]
+
+    def without_workers(function, tasks, workers):
+        descriptor = None
+
+        def open_array(path):
+            nonlocal descriptor
+            descriptor = descriptor or unfinished.open_to_write(path)
+            return descriptor
+
+        monkeypatch.setattr(stage, "_descriptor", open_array)
+        try:
+            for task in tasks:
+                yield function(task)
+        finally:
+            os.close(descriptor)
+
+    monkeypatch.setattr(stage.lsun, "open_lmdb", open_once)
+    monkeypatch.setattr(stage, "_environment", lambda path: opened[-1])
+    monkeypatch.setattr(stage, "ordered_map", without_workers)

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -26,14 +27,20 @@ def picture(width=40, height=30, seed=0):
 
 
 def test_keys_come_in_order_and_are_counted(write_lmdb):
-    folder = write_lmdb({key(n): b"value" for n in (5, 1, 3, 2**100)})
+    folder = write_lmdb({key(n): b"value" for n in (5, 1, 3, 2**100)} | {key(1): b"another"})
     with lsun.open_lmdb(folder) as environment:
         assert lsun.count_entries(environment) == 4
         assert list(lsun.iterate_keys(environment)) == [key(1), key(3), key(5), key(2**100)]
         assert list(lsun.iterate_keys(environment, 2)) == [key(1), key(3)]
-        assert lsun.read_value(environment, key(3)) == b"value"
+        assert list(lsun.iterate_keys(environment, 2, start=1)) == [key(3), key(5)]
+        assert list(lsun.iterate_keys(environment, start=4)) == []
+        assert list(lsun.iterate_keys(environment, 2, after=key(1))) == [key(3), key(5)]
+        assert list(lsun.iterate_keys(environment, after=key(5))) == [key(2**100)]
+        with pytest.raises(UserError, match=f"no key {key(4).decode()}"):
+            list(lsun.iterate_keys(environment, after=key(4)))
+        assert list(lsun.read_values(environment, [key(3), key(1)])) == [b"value", b"another"]
         with pytest.raises(UserError, match=key(4).decode()):
-            lsun.read_value(environment, key(4))
+            list(lsun.read_values(environment, [key(3), key(4)]))
 
 
 def test_opening_leaves_no_file_behind(write_lmdb):
@@ -74,6 +81,22 @@ def test_what_is_not_an_lmdb_is_refused(tmp_path):
 def test_an_lmdb_without_entries_is_refused(write_lmdb):
     with pytest.raises(UserError, match="without entries"):
         lsun.open_lmdb(write_lmdb({}))
+
+
+def test_another_state_of_an_lmdb_is_told_apart(write_lmdb):
+    """By what its own header says, not by its length and time alone."""
+    folder = write_lmdb({key(1): b"value"})
+    with lsun.open_lmdb(folder) as environment:
+        before = lsun.identify(environment)
+        assert lsun.identify(environment) == before
+    assert before["entries"] == 1
+    assert before["size"] == (folder / "data.mdb").stat().st_size
+    write_lmdb({key(1): b"other"}, {key(2): b""})  # into the same folder
+    os.utime(folder / "data.mdb", ns=(before["mtime_ns"], before["mtime_ns"]))
+    with lsun.open_lmdb(folder) as environment:
+        after = lsun.identify(environment)
+    assert {name for name in before if before[name] != after[name]} >= {"last_transaction", "entries"}
+    assert before["mtime_ns"] == after["mtime_ns"]
 
 
 def test_a_truncated_file_is_refused_before_it_is_mapped(write_lmdb):
@@ -201,7 +224,7 @@ def png_header(width, height):
 
 @pytest.mark.parametrize("side", [8001, 10_000, 60_000])
 def test_a_decompression_bomb_is_refused_by_its_header(side):
-    with pytest.raises(lsun.CorruptRecord, match="too large"):
+    with lsun.quiet(), pytest.raises(lsun.CorruptRecord, match="too large"):
         lsun.decode_image(png_header(side, side))
 
 

@@ -4,10 +4,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import closing
 
 import pytest
 
-from blurdiff.data.parallel import available_cores, ordered_map, progress
+from blurdiff.data.parallel import WorkerDied, available_cores, ordered_map, progress
 from blurdiff.errors import UserError
 
 
@@ -57,7 +58,7 @@ def test_an_error_in_a_worker_is_raised_here():
 
 @pytest.mark.timeout(60)
 def test_a_killed_worker_is_an_error_and_not_a_hang():
-    with pytest.raises(UserError, match="worker process died"):
+    with pytest.raises(WorkerDied, match="worker process died"):
         list(ordered_map(die_at_three, range(10), 2))
 
 
@@ -90,6 +91,12 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     parent.stdout.close()
 
 
+@pytest.mark.timeout(60)
+def test_workers_end_at_once_when_the_rest_is_not_wanted():
+    with closing(ordered_map(time.sleep, [0, 300, 300], 2)) as results:
+        next(results)
+
+
 def test_available_cores_is_what_this_process_may_use():
     assert 1 <= available_cores() <= os.cpu_count()
 
@@ -102,3 +109,15 @@ def test_progress_in_a_log_file_is_whole_lines(capsys):
     assert len(lines) == 1
     assert lines[0].startswith("preprocess: 100%")
     assert "images/s" in lines[0]
+
+
+def test_progress_goes_on_from_what_was_done_before(capsys, monkeypatch):
+    """That was done at another time: it must not count for the rate."""
+    now = iter([0.0, 40.0, 50.0])
+    monkeypatch.setattr("blurdiff.data.parallel.time.monotonic", lambda: next(now))
+    with progress(1000, "images", "preprocess", 900) as advance:
+        advance(80)
+        advance(20)
+    first, last = capsys.readouterr().err.splitlines()
+    assert "980/1000" in first and "2.00 images/s" in first
+    assert "1000/1000" in last and "2.00 images/s" in last

@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import tracemalloc
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torchvision.datasets.lsun import LSUNClass
 from torchvision.transforms import Resize
 
 from blurdiff import cli
+from blurdiff.data import npy, unfinished
 from blurdiff.data import preprocess as stage
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.errors import UserError
@@ -133,7 +135,7 @@ def test_bad_records_are_left_out_and_named(write_lmdb, tmp_path):
         assert np.array_equal(image, np.asarray(Resize((16, 16))(picture(30, 30, n))))
 
 
-def test_too_many_bad_records_are_an_error_and_leave_what_was_there(write_lmdb, tmp_path):
+def test_too_many_bad_records_are_an_error_and_leave_what_was_there(write_lmdb, tmp_path, capsys):
     records = {key(n): encode(picture(30, 30), "PNG") for n in range(10)} | {key(3): b"text", key(7): b""}
     folder = write_lmdb(records)
     output, manifest = tmp_path / "out" / "images.npy", tmp_path / "out" / "manifest.json"
@@ -146,8 +148,11 @@ def test_too_many_bad_records_are_an_error_and_leave_what_was_there(write_lmdb, 
     assert key(3).decode() in message
     assert "--max-corrupt-fraction" in message
     assert output.read_text() == "older"
-    assert [file.name for file in output.parent.iterdir()] == ["images.npy"]
+    assert sorted(file.name for file in output.parent.iterdir()) == [".images.npy.partial", "images.npy"]
+    # What was read is not read again when the fraction is raised.
     assert preprocess(folder, output, manifest, resolution=16, max_corrupt_fraction=0.2, workers=1)["n_used"] == 8
+    assert "going on after record 10 of 10: 8 images are there" in capsys.readouterr().err
+    assert sorted(file.name for file in output.parent.iterdir()) == ["images.npy", "manifest.json"]
 
 
 def test_no_good_record_at_all_is_an_error(write_lmdb, tmp_path):
@@ -192,24 +197,37 @@ def test_lack_of_memory_is_an_error_not_a_skipped_record(write_lmdb, monkeypatch
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    """The writer alone, fed with 200 chunks of 1.2 MB: it may hold a few, not all."""
-    chunk = np.zeros((100, 64, 64, 3), np.uint8)
-    tracemalloc.start()
-    stage._write_array(tmp_path / "x.npy", ((chunk.copy(), []) for _ in range(200)), 20_000, 64, lambda _: None)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 5 * chunk.nbytes
-    assert np.load(tmp_path / "x.npy", mmap_mode="r").shape == (20_000, 64, 64, 3)
+    """The parent alone, fed with 200 chunks of 1.2 MB: it may hold a few, not all. A record of each is skipped."""
+    chunk, bad = np.zeros((100, 64, 64, 3), np.uint8), [{"key": "0" * 40, "reason": "empty value"}]
+    work = unfinished.Unfinished(tmp_path, {}, 64)
+    with closing(work):
+        tracemalloc.start()
+        for n in range(200):
+            chunk[:] = n
+            npy.write_at(work.descriptor, chunk.data, npy.offset(101 * n, 64))  # as a worker does
+            work.place(101, 100, key(n).decode(), bad)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 5 * chunk.nbytes
+        work.publish(tmp_path / "x.npy")
+    images = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert images.shape == (20_000, 64, 64, 3)
+    assert np.array_equal(images[:, 5, 5, 1], np.repeat(np.arange(200), 100))
+    assert len(work.position.skipped) == 200
+
+
+def test_a_chunk_in_which_nothing_decodes(write_lmdb, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "CHUNK_RECORDS", 2)
+    records = {key(n): b"" if n in (2, 3, 6, 7) else encode(picture(9, 9, n), "PNG") for n in range(9)}
+    manifest, images, _, _ = run(write_lmdb(records), tmp_path, max_corrupt_fraction=0.5)
+    assert [record["key"] for record in manifest["skipped"]] == [key(n).decode() for n in (2, 3, 6, 7)]
+    expected = [np.asarray(Resize((16, 16))(picture(9, 9, n))) for n in (0, 1, 4, 5, 8)]
+    assert np.array_equal(images, np.stack(expected))
 
 
 @pytest.mark.parametrize("n_used", [1, 9, 10, 99_999, 3_033_042])
 def test_the_header_keeps_its_length_whatever_was_skipped(n_used):
-    lengths = set()
-    for n in (n_used, 3_033_042):
-        buffer = io.BytesIO()
-        stage._write_header(buffer, n, 64)
-        lengths.add(buffer.tell())
-    assert len(lengths) == 1
+    assert len(npy.header(n_used, 64)) == len(npy.header(3_033_042, 64)) == npy.offset(0, 64)
 
 
 def test_the_command(write_lmdb, tmp_path, capsys):

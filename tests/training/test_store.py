@@ -1,4 +1,6 @@
 import copy
+import errno
+import fcntl
 import resource
 
 import pytest
@@ -14,6 +16,11 @@ SHA = "0" * 64
 
 def fingerprint(settings, sha256=SHA):
     return store.fingerprint(store.fingerprinted(settings, sha256))
+
+
+def load_newest(folder, training_state, iterations):
+    path = state.newest_checkpoint(folder, iterations)
+    state.load_checkpoint(path, training_state, torch.device("cpu"))
 
 
 def changed(settings, section, key, value):
@@ -87,6 +94,11 @@ def test_every_key_is_decided_about(settings):
         ("training", "log_every", 3),
         ("training", "device", "cuda"),
         ("training", "threads", 4),
+        ("training", "micro_batch_size", 2),
+        ("training", "compile", True),
+        ("training", "data_on_device", True),
+        ("training", "gpus", 2),
+        ("training", "nodes", 2),
     ],
 )
 def test_fingerprint_does_not_change_with_the_rest(settings, section, key, value):
@@ -143,6 +155,15 @@ def test_publish_where_links_are_not_possible(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
 
 
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(_file, _operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match="lock: No locks available; put the store"), store.locked(tmp_path):
+        pass
+
+
 def test_full_disk_keeps_the_checkpoints(settings, tmp_path):
     """A write that fails half-way is one clear error, and leaves what was there."""
     network = UNet(8, **settings["network"])
@@ -157,7 +178,7 @@ def test_full_disk_keeps_the_checkpoints(settings, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name[:19] for path in tmp_path.iterdir()] == ["checkpoint-00000000"]
-    state.load_checkpoint(tmp_path, training_state, torch.device("cpu"), 10)
+    load_newest(tmp_path, training_state, 10)
     assert training_state.iteration == 0
 
 
@@ -167,7 +188,7 @@ def test_checkpoints_are_weights_only_and_the_newest_two_stay(settings, tmp_path
         training_state.iteration = iteration
         state.save_checkpoint(tmp_path, training_state)
     assert list(store.find(tmp_path, "checkpoint", ".pt")) == [6, 8]
-    state.load_checkpoint(tmp_path, training_state, torch.device("cpu"), 7)
+    load_newest(tmp_path, training_state, 7)
     assert training_state.iteration == 6  # not more than were asked for
 
 
@@ -192,7 +213,7 @@ def test_checkpoint_of_another_memory_format(settings, tmp_path):
     train(first, 3)
     state.save_checkpoint(tmp_path, first)
     second = new_state(torch.contiguous_format)
-    state.load_checkpoint(tmp_path, second, torch.device("cpu"), 10)
+    load_newest(tmp_path, second, 10)
     assert second.parameters[4].stride() != first.parameters[4].stride()
     for training_state in (first, second):
         train(training_state, 3)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 SRC = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "src"
@@ -17,6 +18,9 @@ if not SRC.is_dir():
 sys.path.insert(0, str(SRC))
 # `.venv/bin/snakemake` works in a shell where no environment is activated; one of --use-conda still comes first.
 os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+# conda's Python would import from ~/.local first.
+if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+    os.environ.update(PYTHONNOUSERSITE="1")
 
 from blurdiff.config import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.errors import UserError
@@ -60,8 +64,11 @@ SEEDS = [str(seed) for seed in config["seeds"]]
 
 # Keys that say how a stage runs and not what it makes. A change in them makes nothing anew.
 HOW_TO_RUN = {
-    "training": {"checkpoint_every", "log_every", "device", "threads"},
-    "sampling": {"batch_size", "device", "threads"},
+    "training": {
+        *("checkpoint_every", "log_every", "device", "threads"),
+        *("micro_batch_size", "compile", "data_on_device", "gpus", "nodes"),
+    },
+    "sampling": {"batch_size", "compile", "device", "threads"},
     "evaluation": {"batch_size", "device", "threads"},
 }
 
@@ -133,6 +140,13 @@ def preprocess_options(wildcards):
     if dataset["max_images"]:
         options += f" --max-images {dataset['max_images']}"
     return f"{options} --synthetic" if dataset["synthetic"] else options
+
+
+def download_options(dataset):
+    """Address and checksum of a data set's zip, where they are not LSUN's."""
+    url, digest = dataset["download"], dataset["download_digest"]
+    options = "" if url == "lsun" else f"--url {shlex.quote(url)}"
+    return f"{options} --digest {digest}" if digest else options
 
 
 def images_of(wildcards):

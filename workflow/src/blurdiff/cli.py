@@ -13,7 +13,9 @@ from blurdiff.errors import UserError
 
 STAGES = {
     "synthesize": ("blurdiff.data.scenes", "draw a synthetic data set and write it as an LSUN-format LMDB"),
+    "download": ("blurdiff.data.download", "the zip of an LSUN-format LMDB by HTTP, checked and unpacked"),
     "preprocess": ("blurdiff.data.preprocess", "an LSUN-format LMDB to images.npy and its manifest"),
+    "join-parts": ("blurdiff.data.join", "parts made by `preprocess --part` to one images.npy and its manifest"),
     "train": ("blurdiff.training.train", "train one model, or resume it from its last checkpoint"),
     "sample": ("blurdiff.sampling", "draw one shard of samples from a model"),
     "gather": ("blurdiff.gather", "shards of samples to samples.npz and strips.npz"),
@@ -23,10 +25,12 @@ STAGES = {
     "table": ("blurdiff.reporting.tables", "evaluations to Table 1 (CSV and Markdown)"),
     "figure": ("blurdiff.reporting.figures", "one figure of the paper (PNG and PDF)"),
     "audit": ("blurdiff.audit.stage", "what differs between paper and released code, measured"),
-    "benchmark": ("blurdiff.benchmark", "what the process costs beside the network, as a share of it"),
+    "benchmark": ("blurdiff.benchmark.stage", "every stage timed beside what a user would take instead"),
     "import-checkpoint": ("blurdiff.import_checkpoint", "a guided-diffusion style checkpoint to a model.safetensors"),
     "export-diffusers": ("blurdiff.export_diffusers", "a model to a folder that diffusers' UNet2DModel reads"),
     "samplers": ("blurdiff.reporting.samplers", "sampler studies to one table and figure"),
+    "plan": ("blurdiff.plan.stage", "what a config will cost before anything starts, and how far it is"),
+    "store": ("blurdiff.training.store_stage", "show the store of trained models; remove what no config needs"),
     "settings": ("blurdiff.config", "print the resolved settings of a config file's runs"),
 }
 

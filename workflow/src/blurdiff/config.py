@@ -43,7 +43,10 @@ def check_config(raw: object, name: str = "config") -> dict:
     """
     if not isinstance(raw, dict):
         raise UserError(f"{name}: must be a section of keys; config/README.md explains them")
-    raw = json.loads(json.dumps(raw, default=str))  # plain dicts, whatever the reader made of them
+    try:
+        raw = json.loads(json.dumps(raw, default=str))  # plain dicts, whatever the reader made of them
+    except (TypeError, ValueError, RecursionError) as error:  # keys that are dates, numbers or nesting without end
+        raise UserError(f"{name}: this is no config ({error}); config/README.md explains the keys") from error
     validate(raw, config_schema(), name)
     config = complete(raw, config_schema(), name)
     for dataset, part in config["datasets"].items():
@@ -159,7 +162,7 @@ def read_settings(text_or_path: str | Path) -> dict:
         name = "settings"
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"settings: not JSON: {error}") from error
     else:
         name, value = text, read_yaml(text)

@@ -4,6 +4,7 @@ Each check raises UserError with one line that begins with the config's name and
 types, ranges and defaults are right already (see blurdiff.config).
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -21,6 +22,8 @@ LSUN_ARCHIVES = {
     "church_outdoor_train": (2_448_463_466, "91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a"),
     "church_outdoor_val": (5_957_308, "34635b7547a3e51a15f942a4a4082dd6bc9cca381a953515cb2275c0eed50584"),
 }
+ADDRESS = re.compile(r"https?://[^\s/]+\S*")
+DIGEST = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}")
 
 
 # Keys of the process that only family blur reads.
@@ -40,12 +43,47 @@ def check_datasets(config: dict, name: str) -> None:
         for only_synthetic in ("n_images", "seed"):
             if part["lmdb"] and part[only_synthetic] is not None:
                 raise UserError(f"{key}.{only_synthetic}: is for synthetic data; an LMDB is cut by max_images")
+        _check_download(part, key)
+    _check_shared_folders(config["datasets"], name)
     for number, run in enumerate(config["runs"]):
         if run["dataset"] not in config["datasets"]:
             known = ", ".join(config["datasets"])
             raise UserError(
                 f"{name}: runs[{number}].dataset: no data set is named {run['dataset']!r}; there is {known}"
             )
+
+
+def _check_download(dataset: dict, key: str) -> None:
+    """What `download` and `download_digest` of a data set say can be done; `key` names the data set."""
+    download, digest = dataset["download"], dataset["download_digest"]
+    if download is None:
+        if digest is not None:
+            raise UserError(f"{key}.download_digest: is of a zip to download; give download, or remove it")
+        return
+    if not dataset["lmdb"]:
+        raise UserError(f"{key}.download: is for lmdb, the folder that it makes; synthetic data are drawn")
+    if download == "lsun" and not lsun_name(dataset["lmdb"]):
+        raise UserError(
+            f"{key}.download: lsun goes by the folder's name, and LSUN has no {Path(dataset['lmdb']).name}; call it as"
+            " LSUN does (church_outdoor_train_lmdb), or give the address of a zip"
+        )
+    if download != "lsun" and not ADDRESS.fullmatch(download):
+        raise UserError(f"{key}.download: {download!r} is neither lsun nor the http(s) address of a zip")
+    if digest is not None and not DIGEST.fullmatch(digest):
+        raise UserError(f"{key}.download_digest: must be a SHA-256 (64 hex digits) or an MD5 (32), not {digest!r}")
+
+
+def _check_shared_folders(datasets: dict, name: str) -> None:
+    """Data sets that share a folder do not download different things to it."""
+    first: dict[str, str] = {}
+    for dataset, part in datasets.items():
+        if part["download"]:
+            other = first.setdefault(os.path.normpath(part["lmdb"]), dataset)
+            for key in ("download", "download_digest"):
+                if part[key] != datasets[other][key]:
+                    raise UserError(
+                        f"{name}: datasets.{dataset}.{key}: differs from that of {other}, which has the same lmdb"
+                    )
 
 
 def check_runs(config: dict, resolved: list[dict], name: str) -> None:
@@ -77,6 +115,7 @@ def check_run(settings: dict, run: dict, number: int, name: str) -> None:
                 "process", key, f"has no effect in family {family}, which has a basis and a blur of its own; remove it"
             )
     _check_network(settings["network"], settings["resolution"], refuse)
+    check_training(settings["training"], refuse)
     _check_sampling(settings["sampling"], settings["process"], refuse)
     evaluation = settings["evaluation"]
     if evaluation["weights"] and evaluation["network"] != "inception":
@@ -121,6 +160,17 @@ def _check_network(network: dict, resolution: int, refuse) -> None:
             refuse("network", "n_heads", f"{network['n_heads']} does not divide the width {widths[at]} at {at}×{at}")
 
 
+def check_training(training: dict, refuse) -> None:
+    """The batch can be shared out: `refuse(section, key, text)` is called if not."""
+    batch, ranks = training["batch_size"], training["gpus"] * training["nodes"]
+    micro = training["micro_batch_size"]
+    if batch % ranks:
+        refuse("training", "batch_size", f"{batch} cannot be shared out evenly to {ranks} GPUs (gpus × nodes)")
+    if micro and batch // ranks % micro:
+        of_each = f"of each of the {ranks} GPUs " if ranks > 1 else ""
+        refuse("training", "micro_batch_size", f"{micro} does not divide the {batch // ranks} images {of_each}a step")
+
+
 def _check_sampling(sampling: dict, process: dict, refuse) -> None:
     n_steps, start = sampling["n_steps"], process["n_timesteps"] - process["skip_last_timestep"]
     if n_steps > start:
@@ -162,12 +212,15 @@ def check_figures(config: dict, resolved: list[dict], name: str) -> None:
 
 
 def check_files(config: dict, resolved: list[dict], name: str) -> None:
-    """The LMDBs of the data sets in use, the network's weights and all tables exist."""
+    """The LMDBs of the data sets in use exist, unless they are to be downloaded, and the weights and all tables do."""
     missing = []
-    for dataset in dict.fromkeys(settings["dataset"] for settings in resolved):
+    used = dict.fromkeys(settings["dataset"] for settings in resolved)
+    to_come = {os.path.normpath(part["lmdb"]) for part in config["datasets"].values() if part["download"]}
+    for dataset in used:
         folder = config["datasets"][dataset]["lmdb"]
-        if folder and not (Path(folder) / "data.mdb").is_file():
-            missing.append(f"datasets.{dataset}.lmdb: {folder}/data.mdb is missing; {how_to_get(folder)}")
+        if folder and os.path.normpath(folder) not in to_come and not (Path(folder) / "data.mdb").is_file():
+            hint = how_to_get(folder, dataset)
+            missing.append(f"datasets.{dataset}.lmdb: {folder}/data.mdb is missing; {hint}")
     paths = {("evaluation.weights", config["evaluation"]["weights"]): "give the path of pytorch-fid's weights"}
     for settings in resolved:
         process = settings["process"]
@@ -182,14 +235,19 @@ def check_files(config: dict, resolved: list[dict], name: str) -> None:
         raise UserError(f"{name}: {' | '.join(missing)}")
 
 
-def how_to_get(folder: str) -> str:
+def how_to_get(folder: str, dataset: str) -> str:
     """Where an LMDB comes from, as part of a sentence: the LSUN site if the folder is called as LSUN calls it."""
-    match = re.fullmatch(rf"({'|'.join(LSUN_SCENES)})_(train|val)_lmdb", Path(folder).name)
-    if not match:
+    archive = lsun_name(folder)
+    if not archive:
         return "give a folder with an LSUN-format LMDB (data.mdb)"
-    archive = f"{match[1]}_{match[2]}"
     text = f"download {LSUN_SITE}/{archive}_lmdb.zip"
     if archive in LSUN_ARCHIVES:
         size, digest = LSUN_ARCHIVES[archive]
         text += f" ({size:,} bytes, {'MD5' if len(digest) == 32 else 'SHA-256'} {digest})"
-    return f"{text} and unzip it in {Path(folder).parent}"
+    return f"{text} and unzip it in {Path(folder).parent}, or set datasets.{dataset}.download: lsun"
+
+
+def lsun_name(folder: str | os.PathLike) -> str | None:
+    """What LSUN calls the scenes in a folder, church_outdoor_train for church_outdoor_train_lmdb; None if nothing."""
+    match = re.fullmatch(rf"((?:{'|'.join(LSUN_SCENES)})_(?:train|val))_lmdb", Path(folder).name)
+    return match and match[1]

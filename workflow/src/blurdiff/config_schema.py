@@ -58,7 +58,8 @@ def read_yaml(path: str | Path) -> object:
         return yaml.load(text, _Loader)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # TypeError: a list or section as a key
+    # TypeError: a list or section as a key; RecursionError: nesting without end.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(
@@ -167,7 +168,8 @@ def validate(value: object, schema: dict, name: str) -> None:
     """Raise UserError, one line that begins with `name` and the key, for the first violation of the schema."""
     import jsonschema  # here, because it takes a tenth of a second
 
-    errors = list(jsonschema.Draft202012Validator(schema).iter_errors(value))
+    # What is missing last: a misspelt key is both unknown and missing, and it is the misspelling that helps.
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(value), key=lambda e: e.validator == "required")
     if errors:
         key, text = _explain(errors[0])
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -196,7 +198,11 @@ def complete(value: object, schema: dict, name: str, fill: bool = True, path: tu
         return [complete(item, schema["items"], name, fill, (*path, k)) for k, item in enumerate(value)]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    if not math.isfinite(value):
-        raise UserError(f"{name}: {key_name(path)}: must be finite, not {value}")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer beyond what a float can hold
+        finite = False
+    if not finite:
+        raise UserError(f"{name}: {key_name(path)}: must be finite, not {str(value)[:20]}")
     types = schema.get("type", ())
     return float(value) if "number" in types else int(value) if "integer" in types else value

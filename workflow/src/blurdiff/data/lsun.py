@@ -10,6 +10,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -118,14 +119,34 @@ def count_entries(environment: lmdb.Environment) -> int:
     return environment.stat()["entries"]
 
 
-def iterate_keys(environment: lmdb.Environment, limit: int | None = None) -> Iterator[bytes]:
-    """Yield the first `limit` keys (all when None) in the order of the LMDB (bytewise), in constant memory.
+def identify(environment: lmdb.Environment) -> dict:
+    """What tells this state of the LMDB from another: size and time of its file, transaction, last page, entries."""
+    file, info = os.stat(Path(environment.path()) / "data.mdb"), environment.info()
+    return {
+        "size": file.st_size,
+        "mtime_ns": file.st_mtime_ns,
+        "last_transaction": info["last_txnid"],
+        "last_page": info["last_pgno"],
+        "entries": count_entries(environment),
+    }
 
-    Raises UserError at the first key that is not 40 hex digits, or when the file's inner structure is damaged.
+
+def iterate_keys(
+    environment: lmdb.Environment, limit: int | None = None, start: int = 0, after: bytes | None = None
+) -> Iterator[bytes]:
+    """Yield keys in the order of the LMDB (bytewise), in constant memory: `limit` of them (all when None).
+
+    They begin with key number `start`, which takes a walk over those before it, or right behind the key `after`, which
+    takes none. Raises UserError at the first key that is not 40 hex digits, or when the file's inner structure is
+    damaged or `after` is not in it.
     """
     try:
         with environment.begin() as transaction, transaction.cursor() as cursor:
-            for key in islice(cursor.iternext(keys=True, values=False), limit):
+            if after is not None and not cursor.set_key(after):
+                raise UserError(f"{environment.path()} has no key {after.decode()}; it was changed while it was read")
+            keys = cursor.iternext(keys=True, values=False)  # from where the cursor stands
+            first = start if after is None else 1
+            for key in islice(keys, first, None if limit is None else first + limit):
                 if not _KEY.fullmatch(key):
                     raise UserError(
                         f"{environment.path()}: key {repr(key[:60])[1:]} is not 40 hex digits, as LSUN's are; "
@@ -136,16 +157,29 @@ def iterate_keys(environment: lmdb.Environment, limit: int | None = None) -> Ite
         raise UserError(f"{environment.path()} is damaged: {error}; fetch or copy it again") from error
 
 
-def read_value(environment: lmdb.Environment, key: bytes) -> bytes:
-    """The encoded image file under `key`; raises UserError when there is none or the LMDB is damaged."""
-    try:
-        with environment.begin() as transaction:
-            value = transaction.get(key)
-    except lmdb.Error as error:
-        raise UserError(f"{environment.path()} is damaged at key {key.decode()}: {error}; fetch it again") from error
-    if value is None:
-        raise UserError(f"{environment.path()} has no key {key.decode()}; it was changed while it was read: run again")
-    return value
+def read_values(environment: lmdb.Environment, keys: list[bytes]) -> Iterator[bytes]:
+    """Yield the encoded image file under each of `keys`; UserError when there is none or the LMDB is damaged."""
+    with environment.begin() as transaction:
+        for key in keys:
+            try:
+                value = transaction.get(key)
+            except lmdb.Error as error:
+                raise UserError(
+                    f"{environment.path()} is damaged at key {key.decode()}: {error}; fetch it again"
+                ) from error
+            if value is None:
+                raise UserError(
+                    f"{environment.path()} has no key {key.decode()}; it was changed while it was read: run again"
+                )
+            yield value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings from Pillow on metadata, nor on large images (`decode_image` checks them). Once around many: slow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def decode_image(value: bytes) -> Image.Image:
@@ -153,18 +187,18 @@ def decode_image(value: bytes) -> Image.Image:
 
     So palettes, CMYK and 16-bit values convert as Pillow converts them, transparency is dropped, and an animation
     gives its first frame. Raises CorruptRecord for a value that is empty, truncated or no image, and for one whose
-    header claims more than 64 megapixels (before anything is decoded); MemoryError is passed on.
+    header claims more than 64 megapixels (before anything is decoded); MemoryError is passed on. Pillow's warnings are
+    left to the caller (`quiet`).
     """
     if not value:
         raise CorruptRecord("empty value")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on metadata, and on large images: checked below
-            with Image.open(io.BytesIO(value), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise CorruptRecord(f"too large: {width} x {height} pixels")
-                return image.convert("RGB")
+        image = Image.open(io.BytesIO(value), formats=FORMATS)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise CorruptRecord(f"too large: {width} x {height} pixels")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy an image that is RGB
     except (CorruptRecord, MemoryError):
         raise
     except UnidentifiedImageError as error:

@@ -4,14 +4,17 @@ Each record is decoded to RGB and squashed to R x R without cropping, by Pillow'
 torchvision's Resize((R, R)) gives for the decoded image. The order is that of the LMDB's keys. A record that does not
 decode is left out and named in the manifest; more than --max-corrupt-fraction of them is an error. The result does not
 depend on the number of workers, and memory stays constant. Both files appear complete or not at all.
+
+Killed at any moment, the same command goes on where it was. With --part K --parts N it makes one of N parts of the
+array, which `blurdiff join-parts` puts together.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -20,13 +23,18 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from blurdiff.data import lsun
-from blurdiff.data.parallel import available_cores, ordered_map, progress
+from blurdiff.data import lsun, npy, unfinished
+from blurdiff.data.parallel import WorkerDied, available_cores, ordered_map, progress
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_path, write_json
+from blurdiff.files import read_json, write_json
+from blurdiff.signals import EXIT_INTERRUPTED, StopSignals
 
 CHUNK_RECORDS = 64
 CHUNK_BYTES = 1 << 22
+
+
+class Interrupted(UserError):
+    """A signal came; the message tells what is kept."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,24 +52,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--label", help="name of the data set in tables and figures (default: the folder's name)")
     parser.add_argument("--synthetic", action="store_true", help="record that the images are drawn, not photographed")
+    parser.add_argument("--part", type=int, metavar="K", help="make part K of --parts only, 0 to N - 1")
+    parser.add_argument("--parts", type=int, metavar="N", help="in how many parts the records are divided")
     parser.add_argument("--output", required=True, metavar="NPY", help="the array to write")
     parser.add_argument("--manifest", required=True, metavar="JSON", help="the manifest to write")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     """The stage."""
-    manifest = preprocess(
-        arguments.lmdb,
-        arguments.output,
-        arguments.manifest,
-        resolution=arguments.resolution,
-        max_images=arguments.max_images,
-        max_corrupt_fraction=arguments.max_corrupt_fraction,
-        workers=arguments.workers,
-        label=arguments.label,
-        synthetic=arguments.synthetic,
-    )
+    if (arguments.part is None) != (arguments.parts is None):
+        raise UserError("--part and --parts go together: --part 0 --parts 4 is the first of four")
+    try:
+        manifest = preprocess(
+            arguments.lmdb,
+            arguments.output,
+            arguments.manifest,
+            resolution=arguments.resolution,
+            max_images=arguments.max_images,
+            max_corrupt_fraction=arguments.max_corrupt_fraction,
+            workers=arguments.workers,
+            label=arguments.label,
+            synthetic=arguments.synthetic,
+            part=None if arguments.part is None else (arguments.part, arguments.parts),
+        )
+    except (Interrupted, KeyboardInterrupt) as error:
+        say(str(error) or "stopped; the same command goes on")
+        return EXIT_INTERRUPTED
     print(f"{arguments.output}: {manifest['n_used']:,} images, {len(manifest['skipped'])} records skipped")
+    return 0
 
 
 def preprocess(
@@ -75,49 +93,138 @@ def preprocess(
     workers: int | None = None,
     label: str | None = None,
     synthetic: bool = False,
+    part: tuple[int, int] | None = None,
 ) -> dict:
     """Write `output` (uint8 (n_used, R, R, 3), order of the keys), then its manifest; returns the manifest.
 
     The manifest: source, label, synthetic, resolution, n_keys (records in the LMDB), max_images, n_used, skipped (a
     list of {key, reason}), sha256 (of the array's bytes in C order, without the npy header). n_used + len(skipped) is
-    the number of records read, min(n_keys, max_images).
-    Raises UserError for a bad LMDB or key (see `lsun`), too many bad records, a full disk, a dead worker.
+    the number of records read, min(n_keys, max_images). With `part` (k, n), `output` holds the k-th of n equal parts of
+    those records, and the manifest says so: n_used, skipped and sha256 are the part's, and part, parts and lmdb (the
+    LMDB's state) stand beside them.
+
+    What an earlier call of the same LMDB, resolution, max_images and part has done is not done again, however it ended
+    (see `unfinished`). Raises UserError for a bad LMDB or key (see `lsun`), too many bad records, a full disk, a dead
+    worker; Interrupted on SIGTERM, SIGINT and SIGUSR1.
     """
     workers = available_cores() if workers is None else workers
-    for name, value in {"resolution": resolution, "max-images": max_images, "workers": workers}.items():
+    k, parts = part or (0, 1)
+    for name, value in {"resolution": resolution, "max-images": max_images, "workers": workers, "parts": parts}.items():
         if value is not None and value < 1:
             raise UserError(f"--{name} must be 1 or more, not {value}")
+    if not 0 <= k < parts:
+        raise UserError(f"--part must be between 0 and {parts - 1} (--parts {parts}), not {k}")
     if not 0 <= max_corrupt_fraction <= 1:
         raise UserError(f"--max-corrupt-fraction must be between 0 and 1, not {max_corrupt_fraction}")
+    output, manifest_path = Path(output), Path(manifest_path)
 
-    with lsun.open_lmdb(source) as environment, atomic_path(output) as temporary:
-        n_keys = lsun.count_entries(environment)
-        n = min(n_keys, max_images or n_keys)
-        need, free = n * resolution**2 * 3, shutil.disk_usage(temporary.parent).free
-        if need > free:
-            raise UserError(f"{output} needs {need / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free; make room")
-        size = max(1, min(CHUNK_RECORDS, CHUNK_BYTES // (resolution**2 * 3)))
-        chunks = _chunks(lsun.iterate_keys(environment, n), size)
-        read = partial(read_images, os.fspath(source), resolution)
-        check = partial(_check_skipped, source, n, max_corrupt_fraction)
-        with closing(ordered_map(read, chunks, min(workers, -(-n // size)))) as results:
-            n_used, skipped, sha256 = _write_array(temporary, results, n, resolution, check)
-        if n_used == 0:
-            raise UserError(f"{source}: no record decodes (the first: {_describe(skipped[0])}); fetch it again")
-    # After the array: a manifest that is there describes an array that is complete.
-    manifest = {
-        "source": os.fspath(source),
-        "label": label or Path(source).name,
-        "synthetic": synthetic,
-        "resolution": resolution,
-        "n_keys": n_keys,
-        "max_images": max_images,
-        "n_used": n_used,
-        "skipped": skipped,
-        "sha256": sha256,
-    }
-    write_json(manifest_path, manifest)
+    lsun.check_lmdb(source)
+    with unfinished.held(output) as (folder, waited), lsun.open_lmdb(source) as environment:
+        state = lsun.identify(environment)
+        n_keys = state["entries"]
+        n_all = min(n_keys, max_images or n_keys)
+        start, stop = k * n_all // parts, (k + 1) * n_all // parts
+        known = {
+            "source": os.fspath(source),
+            "label": label or Path(source).name,
+            "synthetic": synthetic,
+            "resolution": resolution,
+            "n_keys": n_keys,
+            "max_images": max_images,
+        }
+        of_part = {"part": k, "parts": parts, "lmdb": state} if part else {}
+        if waited and (manifest := _made_meanwhile(output, manifest_path, known | of_part, state)):
+            say(f"{output} has been made meanwhile")
+            return manifest
+        check = partial(check_skipped, source, n_all, max_corrupt_fraction)
+        work = unfinished.Unfinished(folder, {"lmdb": state, "records": [start, stop]}, resolution)
+        with closing(work):
+            check_room(output, folder, (stop - start - work.position.images) * resolution**2 * 3)
+            _read_records(environment, work, start, stop, os.fspath(source), workers, check)
+            if lsun.identify(environment) != state:
+                raise UserError(f"{source} was changed while it was read; run again")
+            position = work.position
+            if position.images == 0 and not part:
+                work.forget()
+                raise UserError(f"{source}: no record decodes (the first: {describe(position.skipped[0])}); "
+                                "fetch it again")  # fmt: skip
+            work.publish(output)
+            # After the array: a manifest that is there describes an array that is complete.
+            made = {"n_used": position.images, "skipped": position.skipped, "sha256": work.digest.hexdigest()}
+            manifest = known | made | of_part
+            write_json(manifest_path, manifest)
+            work.forget()
     return manifest
+
+
+def _made_meanwhile(output: Path, manifest_path: Path, known: dict, state: dict) -> dict | None:
+    """The manifest that another process wrote while this one waited for it, if it is the one that is wanted here."""
+    if not (output.is_file() and manifest_path.is_file()) or manifest_path.stat().st_mtime_ns < state["mtime_ns"]:
+        return None
+    manifest = read_json(manifest_path)
+    return manifest if known.items() <= {key: manifest.get(key) for key in known}.items() else None
+
+
+def check_room(output: str | os.PathLike, folder: Path, need: int) -> None:
+    """Raise UserError unless the disk of `folder` has room for `need` more bytes, on the way to `output`."""
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise UserError(f"{output} needs {need / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free; make room")
+
+
+def _read_records(
+    environment: lmdb.Environment,
+    work: unfinished.Unfinished,
+    start: int,
+    stop: int,
+    source: str,
+    workers: int,
+    check,
+) -> None:
+    """Read the records number `start` to `stop` that are not read yet; the workers write the images themselves."""
+    n, done, resolution = stop - start, work.position.records, work.resolution
+    if done:
+        say(f"going on after record {done:,} of {n:,}: {work.position.images:,} images are there")
+    check(work.position.skipped)
+    if done == n:
+        return
+    last_key = work.position.last_key
+    keys = lsun.iterate_keys(environment, n - done, start, after=last_key and last_key.encode())
+    size = max(1, min(CHUNK_RECORDS, CHUNK_BYTES // (resolution**2 * 3)))
+    write = partial(write_images, source, os.fspath(work.array), resolution)
+    with (
+        StopSignals() as signals,
+        progress(n, "images", "preprocess", done) as advance,
+        closing(ordered_map(write, _tasks(source, keys, size, done), min(workers, -(-(n - done) // size)))) as results,
+    ):
+        try:
+            for n_records, n_images, last_key, skipped in results:
+                work.place(n_records, n_images, last_key, skipped)
+                check(work.position.skipped)
+                advance(n_records)
+                if signals.received:
+                    raise _interrupted(signals, work, n)
+                work.save(now=False)
+            work.save(now=True)
+        except (UserError, OSError, EOFError) as error:
+            with suppress(UserError, OSError):
+                work.save(now=True)
+            if isinstance(error, WorkerDied) and signals.received:  # they got the signal too
+                raise _interrupted(signals, work, n) from error
+            if isinstance(error, WorkerDied):
+                lsun.check_lmdb(source)  # was it that?
+            if isinstance(error, UserError):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"cannot write {work.array}: {reason}; make room and run again: it goes on from record "
+                f"{work.position.records:,} of {n:,}"
+            ) from error
+
+
+def _interrupted(signals: StopSignals, work: unfinished.Unfinished, n: int) -> Interrupted:
+    return Interrupted(f"stopped by {signals.received} after record {work.position.records:,} of {n:,}; "
+                       "the same command goes on from there")  # fmt: skip
 
 
 def squash(image: Image.Image, resolution: int) -> Image.Image:
@@ -129,19 +236,41 @@ def squash(image: Image.Image, resolution: int) -> Image.Image:
 
 def read_images(path: str, resolution: int, keys: list[bytes]) -> tuple[np.ndarray, list[dict]]:
     """Decode and squash the records of `keys`: uint8 (n, R, R, 3) of those that decode, {key, reason} of the others."""
-    environment = _environment(path)
     images, skipped = np.empty((len(keys), resolution, resolution, 3), np.uint8), []
     n = 0
-    for key in keys:
-        try:
-            images[n] = squash(lsun.decode_image(lsun.read_value(environment, key)), resolution)
-            n += 1
-        except lsun.CorruptRecord as reason:
-            skipped.append({"key": key.decode(), "reason": str(reason)})
-        except MemoryError as error:
-            # Not a skipped record: which images are used must not depend on the memory that happened to be free.
-            raise UserError(f"{path}: not enough memory to decode key {key.decode()}; use fewer --workers") from error
+    with lsun.quiet():
+        for key, value in zip(keys, lsun.read_values(_environment(path), keys), strict=True):
+            try:
+                pixels = squash(lsun.decode_image(value), resolution).tobytes()
+            except lsun.CorruptRecord as reason:
+                skipped.append({"key": key.decode(), "reason": str(reason)})
+            except MemoryError as error:
+                # Not a skipped record: which images are used must not depend on the memory that happened to be free.
+                raise UserError(
+                    f"{path}: not enough memory to decode key {key.decode()}; use fewer --workers"
+                ) from error
+            else:
+                images[n] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
+                n += 1
     return images[:n], skipped
+
+
+def write_images(path: str, array: str, resolution: int, task: tuple[int, list[bytes]]) -> tuple[int, int, str, list]:
+    """Write the images of a task's records into the file `array`, as image number `task[0]` and following.
+
+    Returns the number of records and images, the last key, and the skipped records: a few bytes, where the images
+    themselves would cost the parent a copy through a pipe.
+    """
+    place, keys = task
+    images, skipped = read_images(path, resolution, keys)
+    npy.write_at(_descriptor(array), images.reshape(-1).data, npy.offset(place, resolution))
+    return len(keys), len(images), keys[-1].decode(), skipped
+
+
+@cache
+def _descriptor(array: str) -> int:
+    """The unfinished array, opened once in each worker process."""
+    return unfinished.open_to_write(array)
 
 
 @cache
@@ -150,49 +279,30 @@ def _environment(path: str) -> lmdb.Environment:
     return lsun.open_lmdb(path)
 
 
-def _chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    keys = iter(keys)
-    while chunk := list(islice(keys, size)):
-        yield chunk
+def _tasks(source: str, keys: Iterator[bytes], size: int, place: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Tasks: as many keys as `size`, and where their images go if no record before them is skipped."""
+    while True:
+        lsun.check_lmdb(source)  # a file that is truncated while it is mapped kills its readers, without a word
+        if not (chunk := list(islice(keys, size))):
+            return
+        yield place, chunk
+        place += len(chunk)
 
 
-def _write_array(path: Path, results: Iterable, n: int, resolution: int, check) -> tuple[int, list[dict], str]:
-    """Write the images of `results` as one npy file; returns their number, the skipped records and the SHA-256.
-
-    How many there are is known at the end only. The header is written for `n` and then again: numpy leaves room in it
-    for the first axis to change.
-    """
-    n_used, skipped, digest = 0, [], hashlib.sha256()
-    with open(path, "wb") as file, progress(n, "images", "preprocess") as advance:
-        _write_header(file, n, resolution)
-        start = file.tell()
-        for images, bad in results:
-            file.write(images.data)
-            digest.update(images.data)
-            n_used += len(images)
-            skipped += bad
-            check(skipped)
-            advance(len(images) + len(bad))
-        file.seek(0)
-        _write_header(file, n_used, resolution)
-        if file.tell() != start:
-            raise RuntimeError("numpy wrote headers of different lengths")
-    return n_used, skipped, digest.hexdigest()
-
-
-def _write_header(file, n: int, resolution: int) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": (n, resolution, resolution, 3)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skipped: list[dict]) -> None:
+def check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skipped: list[dict]) -> None:
     """Raise UserError as soon as more than the allowed fraction of all `n` records is bad."""
     if len(skipped) > max_fraction * n:
         raise UserError(
             f"{source}: {len(skipped)} of {n:,} records do not decode, more than --max-corrupt-fraction "
-            f"{max_fraction:g} allows (the first: {_describe(skipped[0])}); fetch it again, or raise the fraction"
+            f"{max_fraction:g} allows (the first: {describe(skipped[0])}); fetch it again, or raise the fraction"
         )
 
 
-def _describe(record: dict) -> str:
+def describe(record: dict) -> str:
+    """A skipped record in words."""
     return f"key {record['key']}: {record['reason']}"
+
+
+def say(text: str) -> None:
+    """A line for the log."""
+    print(f"preprocess: {text}", file=sys.stderr, flush=True)

@@ -7,25 +7,25 @@ outputs of a job that fails; the store is not declared anywhere, so nothing that
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blurdiff.errors import UserError
 from blurdiff.files import atomic_path, sha256_file, write_json
+from blurdiff.locks import same_file, sign_lock, wait_for_lock
 
 FORMAT = 1  # to be raised when the same settings would give other weights
 # Settings of training that do not change what is learned, only how it is run and watched. The number of iterations is
 # in the file names instead: a longer training goes on from a shorter one.
-NOT_FINGERPRINTED = ("iterations", "checkpoint_every", "log_every", "device", "threads")
+NOT_FINGERPRINTED = (
+    "iterations", "checkpoint_every", "log_every", "device", "threads",
+    "micro_batch_size", "compile", "data_on_device", "gpus", "nodes",
+)  # fmt: skip
 DIGEST_LENGTH = 16
 
 
@@ -70,7 +70,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system frees when its process ends, however it ends.
 
     While another process has it, this one says who and waits: two runs may share a model (they may differ in sampling
-    alone), and a trainer may outlive the Snakemake that started it. UserError when the lock cannot be written.
+    alone), and a trainer may outlive the Snakemake that started it. UserError when the lock cannot be written, or the
+    file system has none.
     """
     try:
         file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (held open for as long as the lock)
@@ -78,15 +79,14 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot write {folder / 'lock'}: {error.strerror}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            print(f"{folder} is being trained by {holder}; waiting for it to end", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+            wait_for_lock(file, f"{folder} is being trained")
+        except OSError as error:
+            raise UserError(
+                f"cannot lock {file.name}: {error.strerror}; put the store (key `store`) on a file system with flock"
+            ) from error
+        if not same_file(file, folder / "lock"):
+            raise UserError(f"{folder} was removed from the store meanwhile (blurdiff store prune); run again")
+        sign_lock(file)
         yield
 
 

@@ -1,0 +1,407 @@
+"""Killed, stopped, out of room: the next run goes on, and its files are those of a run that nothing disturbed."""
+
+import fcntl
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from blurdiff.data import npy, unfinished
+from blurdiff.data import preprocess as stage
+from blurdiff.errors import UserError
+from blurdiff.signals import EXIT_INTERRUPTED
+
+N, CHUNK, BAD = 40, 4, (5, 22)
+
+# The command, with a journal a chunk. At the given call of a function it kills itself, or it waits in every call.
+DRIVER = f"""
+import os, signal, sys, time
+from blurdiff import cli
+from blurdiff.data import parallel, preprocess, unfinished
+
+preprocess.CHUNK_RECORDS, unfinished.JOURNAL_SECONDS = {CHUNK}, 0
+owner, name, call = sys.argv[1].split(":")
+owner = {{"work": unfinished.Unfinished, "unfinished": unfinished, "preprocess": preprocess}}[owner]
+original, calls, read = getattr(owner, name), 0, 0
+
+def wrapped(*arguments, **keywords):
+    global calls, read
+    calls += 1
+    if call == "wait":
+        time.sleep(0.2)
+    elif call == "group":
+        if calls == 4:  # as if the signal had been to the workers too, and they were faster
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise parallel.WorkerDied("a worker process died")
+    elif calls == int(call):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "place":
+        read += arguments[1]
+    return original(*arguments, **keywords)
+
+setattr(owner, name, wrapped)
+status = cli.main(sys.argv[2:])
+print("read", read)
+sys.exit(status)
+"""
+
+
+def key(number):
+    return b"%040x" % number
+
+
+def records(seed=0):
+    rng, values = np.random.default_rng(seed), {}
+    for n in range(N):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (20, 20 + n % 5, 3), np.uint8)).save(buffer, "PNG")
+        values[key(n)] = b"bad" if n in BAD else buffer.getvalue()
+    return values
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The LMDB, and both files of a run that nothing disturbed: (folder, bytes of images.npy, text of the manifest)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    opened = lmdb.open(str(folder / "some_lmdb"), map_size=1 << 24, lock=False)
+    with opened as environment, environment.begin(write=True) as transaction:
+        for name, value in records().items():
+            transaction.put(name, value)
+    output = folder / "out"
+    stage.preprocess(folder / "some_lmdb", output / "images.npy", output / "manifest.json", **OPTIONS)
+    return folder / "some_lmdb", (output / "images.npy").read_bytes(), (output / "manifest.json").read_text()
+
+
+OPTIONS = {"resolution": 8, "workers": 1, "max_corrupt_fraction": 0.1}
+
+
+def command(folder, source, point="work:place:0"):
+    arguments = ["preprocess", "--lmdb", source, "--resolution", "8", "--workers", "1", "--max-corrupt-fraction", "0.1"]
+    outputs = ["--output", folder / "images.npy", "--manifest", folder / "manifest.json"]
+    return [sys.executable, "-c", DRIVER, point, *map(str, arguments + outputs)]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def call(folder, source, point="work:place:0", **keywords):
+    return subprocess.run(
+        command(folder, source, point), env=environment(), capture_output=True, text=True, timeout=120, **keywords
+    )
+
+
+def start(folder, source, point="work:place:wait", **keywords):
+    return subprocess.Popen(
+        command(folder, source, point), env=environment(), stderr=subprocess.PIPE, text=True, **keywords
+    )
+
+
+def journal(folder):
+    return json.loads((folder / ".images.npy.partial" / "journal.json").read_text())
+
+
+def wait_for_journal(folder, process):
+    """Until something is kept."""
+    while not (folder / ".images.npy.partial" / "journal.json").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+def assert_as_undisturbed(folder, undisturbed):
+    assert (folder / "images.npy").read_bytes() == undisturbed[1]
+    assert (folder / "manifest.json").read_text() == undisturbed[2]
+    assert sorted(path.name for path in folder.iterdir()) == ["images.npy", "manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("point", "kept"),
+    [
+        ("work:place:1", 0),
+        ("work:place:2", 4),  # of the next chunk, all images may be in the file already
+        ("work:save:3", 8),
+        ("unfinished:write_json:7", 24),  # images are on the disk that the journal does not know of
+        ("work:publish:1", 40),
+        ("preprocess:write_json:1", 40),  # images.npy is there, its manifest is not
+    ],
+)
+def test_killed_and_called_again(tmp_path, undisturbed, point, kept):
+    killed = call(tmp_path, undisturbed[0], point)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "manifest.json").exists()
+    assert (tmp_path / "images.npy").exists() == point.startswith("preprocess")
+    again = call(tmp_path, undisturbed[0])
+    assert again.returncode == 0, again.stderr
+    assert (f"going on after record {kept} of {N}" in again.stderr) == (kept > 0)
+    assert f"read {N - kept}\n" in again.stdout
+    assert "38 images, 2 records skipped" in again.stdout
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.timeout(120)
+def test_killed_again_and_again(tmp_path, undisturbed):
+    """Each run gets two chunks further, and then some."""
+    for n in range(1, N // CHUNK // 2 + 1):
+        assert call(tmp_path, undisturbed[0], "work:place:3").returncode == -signal.SIGKILL
+        assert journal(tmp_path)["position"]["records"] == n * 2 * CHUNK
+        if n == 3:
+            break
+    assert call(tmp_path, undisturbed[0]).returncode == 0
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize(("number", "to_group"), [("SIGTERM", False), ("SIGTERM", True), ("SIGINT", True)])
+def test_a_signal_stops_it_with_everything_kept(tmp_path, undisturbed, number, to_group):
+    """To the process alone, as Snakemake does, or to its workers too, as Slurm and a terminal do."""
+    process = start(tmp_path, undisturbed[0], start_new_session=True)
+    wait_for_journal(tmp_path, process)
+    (os.killpg if to_group else os.kill)(process.pid, getattr(signal, number))
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == EXIT_INTERRUPTED, errors
+    assert f"preprocess: stopped by {number} after record" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == [".images.npy.partial"]
+    kept = journal(tmp_path)["position"]["records"]
+    assert 0 < kept < N
+    again = call(tmp_path, undisturbed[0])
+    assert f"read {N - kept}\n" in again.stdout
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_workers_that_a_signal_kills_are_no_error(tmp_path, undisturbed):
+    stopped = call(tmp_path, undisturbed[0], "work:place:group")
+    assert stopped.returncode == EXIT_INTERRUPTED
+    assert f"stopped by SIGTERM after record 12 of {N}" in stopped.stderr.splitlines()[-1]
+    assert journal(tmp_path)["position"]["records"] == 12
+
+
+def test_a_second_process_waits_and_takes_what_the_first_made(tmp_path, undisturbed):
+    first = start(tmp_path, undisturbed[0])
+    wait_for_journal(tmp_path, first)
+    second = call(tmp_path, undisturbed[0])
+    assert first.wait(60) == 0
+    first.stderr.close()
+    assert second.returncode == 0
+    assert f"images.npy is being made by process {first.pid} on " in second.stderr
+    assert "has been made meanwhile" in second.stderr
+    assert "read 0\n" in second.stdout
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_second_process_goes_on_when_the_first_is_killed(tmp_path, undisturbed):
+    first = start(tmp_path, undisturbed[0])
+    wait_for_journal(tmp_path, first)
+    second = start(tmp_path, undisturbed[0], "work:place:0")
+    assert "is being made by" in second.stderr.readline()
+    first.kill()
+    first.communicate()
+    errors = second.communicate(timeout=60)[1]
+    assert second.returncode == 0, errors
+    assert "going on after record" in errors
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_full_disk_leaves_a_state_to_go_on_from(tmp_path, undisturbed):
+    """The array may not grow beyond 20 images; the journal is smaller than that."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 20 * 192, resource.RLIM_INFINITY))
+
+    full = call(tmp_path, undisturbed[0], preexec_fn=limit)
+    assert full.returncode == 1
+    lines = full.stderr.splitlines()
+    assert lines[-1].startswith("error: cannot write ") and "File too large; make room" in lines[-1]
+    assert "Traceback" not in full.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".images.npy.partial"]
+    kept = journal(tmp_path)["position"]["records"]
+    assert kept == 20
+    again = call(tmp_path, undisturbed[0])
+    assert f"read {N - kept}\n" in again.stdout
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def stop_after(monkeypatch, n_chunks):
+    """Make the stage fail in this process after so many chunks."""
+    original, calls = unfinished.Unfinished.place, []
+
+    def place(self, *arguments):
+        calls.append(arguments)
+        if len(calls) > n_chunks:
+            raise UserError("enough")
+        original(self, *arguments)
+
+    monkeypatch.setattr(stage, "CHUNK_RECORDS", CHUNK)
+    monkeypatch.setattr(unfinished.Unfinished, "place", place)
+
+
+def begun(folder, source, monkeypatch, **options):
+    """Begin with five chunks; what went wrong is as it should be. Then everything is as before."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(UserError, match="enough"):
+            run(folder, source, **options)
+    assert journal(folder)["position"]["records"] == 20
+
+
+def run(folder, source, **options):
+    return stage.preprocess(source, folder / "images.npy", folder / "manifest.json", **(OPTIONS | options))
+
+
+DAMAGES = {
+    "an empty journal": ("journal.json", lambda content: b""),
+    "a truncated journal": ("journal.json", lambda content: content[:100]),
+    "a journal that is a list": ("journal.json", lambda content: b"[]"),
+    "a changed number": ("journal.json", lambda content: content.replace(b'"records": 20,', b'"records": 24,')),
+    "a flipped bit in a key": ("journal.json", lambda content: content.replace(b'key": "0', b'key": "1')),
+    "a flipped bit in the images": ("images.npy", lambda content: content[:500] + b"flip" + content[504:]),
+    "truncated images": ("images.npy", lambda content: content[:1000]),
+    "no images": ("images.npy", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.usefixtures("in_process")
+def test_damage_means_to_start_anew(tmp_path, undisturbed, monkeypatch, capsys, damage):
+    begun(tmp_path, undisturbed[0], monkeypatch)
+    name, change = DAMAGES[damage]
+    path = tmp_path / ".images.npy.partial" / name
+    if change is None:
+        path.unlink()
+    else:
+        content = path.read_bytes()
+        path.write_bytes(change(content))
+        assert path.read_bytes() != content
+    run(tmp_path, undisturbed[0])
+    errors = capsys.readouterr().err
+    assert "cannot be gone on with" in errors and "it is made anew" in errors
+    assert "going on after" not in errors
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("change", ["source", "time", "resolution", "max_images", "pillow", "format"])
+@pytest.mark.usefixtures("in_process")
+def test_another_identity_means_to_start_anew(tmp_path, write_lmdb, monkeypatch, capsys, change):
+    source = write_lmdb(records())
+    begun(tmp_path / "out", source, monkeypatch)
+    options = {"resolution": 9} if change == "resolution" else {"max_images": 30} if change == "max_images" else {}
+    if change == "source":
+        source = write_lmdb({key(3): records(1)[key(3)]})
+    if change == "time":
+        os.utime(source / "data.mdb")
+    if change == "pillow":
+        monkeypatch.setattr(unfinished.PIL, "__version__", "0.1")
+    if change == "format":
+        monkeypatch.setattr(unfinished, "FORMAT", 0)
+    run(tmp_path / "out", source, **options)
+    errors = capsys.readouterr().err
+    assert "it is made anew" in errors and "going on after" not in errors
+    run(tmp_path / "fresh", source, **options)
+    for name in ("images.npy", "manifest.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_what_does_not_decide_the_images_may_change_on_the_way(tmp_path, undisturbed, monkeypatch, capsys):
+    begun(tmp_path, undisturbed[0], monkeypatch)
+    manifest = run(tmp_path, undisturbed[0], label="renamed", workers=2, max_corrupt_fraction=0.2)
+    assert f"going on after record 20 of {N}" in capsys.readouterr().err
+    assert manifest["label"] == "renamed"
+    assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_source_that_changes_while_it_is_read_is_an_error(tmp_path, write_lmdb, monkeypatch):
+    source, original = write_lmdb(records()), unfinished.Unfinished.place
+
+    def place(self, *arguments):
+        os.utime(source / "data.mdb")
+        original(self, *arguments)
+
+    monkeypatch.setattr(unfinished.Unfinished, "place", place)
+    with pytest.raises(UserError, match="changed while it was read"):
+        run(tmp_path / "out", source)
+    assert not (tmp_path / "out" / "images.npy").exists()
+
+
+def test_a_source_that_is_truncated_while_it_is_read_is_named(tmp_path, write_lmdb):
+    """Whoever reads a page that is gone dies of SIGBUS."""
+    source = write_lmdb(records())
+    process = start(tmp_path / "out", source)
+    wait_for_journal(tmp_path / "out", process)
+    os.truncate(source / "data.mdb", 8192)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith(f"error: {source / 'data.mdb'} is truncated")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out" / "images.npy").exists()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_worker_that_dies_is_one_line_and_everything_before_is_kept(tmp_path, undisturbed, monkeypatch, capsys):
+    def die(*_):
+        raise stage.WorkerDied("a worker process died")
+
+    begun(tmp_path, undisturbed[0], monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(unfinished.Unfinished, "place", die)
+        with pytest.raises(UserError, match="a worker process died"):
+            run(tmp_path, undisturbed[0])
+    run(tmp_path, undisturbed[0])
+    assert f"going on after record 20 of {N}" in capsys.readouterr().err
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_finished_array_is_not_touched_by_a_new_start(tmp_path, undisturbed, monkeypatch):
+    """Killed after publication, it has a second name in the folder of what is unfinished."""
+    assert call(tmp_path, undisturbed[0], "work:forget:1").returncode == -signal.SIGKILL
+    assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
+    (tmp_path / ".images.npy.partial" / "journal.json").write_text("{}")
+    begun(tmp_path, undisturbed[0], monkeypatch)
+    assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_workers_of_a_dead_process_are_waited_for(tmp_path, undisturbed, monkeypatch):
+    """One that still holds its lock may write into what the next process goes on with."""
+    begun(tmp_path, undisturbed[0], monkeypatch)
+    folder = tmp_path / ".images.npy.partial"
+    identity = {name: journal(tmp_path)["identity"][name] for name in ("lmdb", "records")}
+    descriptor = unfinished.open_to_write(str(folder / "images.npy"))
+    resumed = []
+    thread = threading.Thread(target=lambda: resumed.append(unfinished.Unfinished(folder, identity, 8)))
+    thread.start()
+    thread.join(0.3)
+    assert not resumed
+    npy.write_at(descriptor, bytes(192), npy.offset(30, 8))
+    os.close(descriptor)
+    thread.join(60)
+    with closing(resumed[0]) as work:
+        assert work.position.records == 20
+        assert os.fstat(work.descriptor).st_size == npy.offset(work.position.images, 8)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_without_locks_it_works_with_a_warning(tmp_path, undisturbed, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    run(tmp_path, undisturbed[0])
+    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, undisturbed):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="cannot write"):
+        run(tmp_path / "out", undisturbed[0])

@@ -1,0 +1,135 @@
+"""The LMDB in a downloaded zip, taken out safely.
+
+Of an archive only the one data.mdb is ever written, under a name that we choose. An archive that holds anything a
+careless program would write elsewhere (a path that leads out, a link) is refused as a whole.
+"""
+
+import errno
+import hashlib
+import re
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from blurdiff import text
+from blurdiff.data.lsun import check_lmdb
+from blurdiff.data.parallel import progress
+from blurdiff.errors import UserError
+from blurdiff.files import atomic_folder
+
+CHUNK = 1 << 20  # bytes
+# No deflate stream is shorter than a 1032nd of what it holds.
+DEFLATE_LIMIT = 1032
+
+
+class BadArchive(ValueError):
+    """An archive that must not be used; the message is the reason."""
+
+
+def unpack_lmdb(path: Path, folder: Path) -> None:
+    """Extract the only data.mdb of the zip `path` to the new `folder`, which appears complete or not at all.
+
+    Raises BadArchive when the file is no zip, is damaged or cut short, holds what it should not (see `data_member`) or
+    no readable LMDB; UserError when the disk is too small or cannot be written, or `folder` is there already.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # zipfile raises almost anything on damaged directories
+        raise BadArchive(f"it is no whole zip file ({error})") from error
+    with archive:
+        member = data_member(archive)
+        free = shutil.disk_usage(path.parent).free
+        if member.file_size > free:
+            raise UserError(
+                f"{folder} needs {text.size(member.file_size)} unpacked, but its disk has {text.size(free)} free;"
+                " make room"
+            )
+        with atomic_folder(folder) as temporary:
+            with open(temporary / "data.mdb", "wb") as file, count_bytes(member.file_size, "unpack") as advance:
+                for piece in _pieces(archive, member):
+                    file.write(piece)
+                    advance(len(piece))
+            try:
+                check_lmdb(temporary)
+            except UserError as error:
+                raise BadArchive(str(error).replace(str(temporary / "data.mdb"), f"{member.filename} in it")) from error
+
+
+def data_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The entry data.mdb of a zip, in whichever folder it stands.
+
+    Raises BadArchive unless there is exactly one, and for any entry with an absolute path or one that leads out, that
+    is a link or a special file, is encrypted, stands there twice, or claims more than its compressed bytes can hold.
+    """
+    names = set()
+    for entry in archive.infolist():
+        name = entry.orig_filename.replace("\\", "/")
+        parts = PurePosixPath(name).parts
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        shown = repr(entry.orig_filename[:80])
+        if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name) or "\0" in name:
+            raise BadArchive(f"its entry {shown} leads out of the folder")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise BadArchive(f"its entry {shown} is a link or a special file")
+        if entry.flag_bits & 1:
+            raise BadArchive(f"its entry {shown} is encrypted")
+        if parts in names:
+            raise BadArchive(f"its entry {shown} stands there twice")
+        if entry.file_size > DEFLATE_LIMIT * (entry.compress_size + 1):
+            raise BadArchive(f"its entry {shown} claims {entry.file_size:,} bytes in {entry.compress_size:,}")
+        names.add(parts)
+    found = [entry for entry in archive.infolist() if PurePosixPath(entry.filename).name == "data.mdb"]
+    if len(found) != 1 or found[0].is_dir():
+        raise BadArchive("it holds no data.mdb" if not found else f"it holds {len(found)} of data.mdb, not one")
+    return found[0]
+
+
+def _pieces(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The content of an entry, piece by piece; raises BadArchive when it is not what the directory says."""
+    left = member.file_size
+    try:
+        with archive.open(member) as source:
+            # zipfile stops at the size that the directory names, and checks the CRC there.
+            while piece := source.read(CHUNK):
+                left -= len(piece)
+                yield piece
+        if left:
+            raise EOFError(f"{left:,} bytes are missing")
+    except Exception as error:
+        # Damaged, it makes zipfile seek to impossible places; any other OSError is the disk's.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise UserError(f"cannot read {archive.filename}: {error.strerror or error}") from error
+        raise BadArchive(f"{member.filename} in it is damaged ({error})") from error
+
+
+def file_digest(path: Path, length: int) -> str:
+    """SHA-256 of a file for a `length` of 64 hex digits, MD5 for 32, with progress."""
+    digest = hashlib.sha256() if length == 64 else hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file, count_bytes(path.stat().st_size, "checksum") as advance:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()
+
+
+@contextmanager
+def count_bytes(total: int, description: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """`progress` in megabytes; gives the function to call with the number of bytes just done."""
+
+    def megabytes(n: int) -> int:
+        return n // 1_000_000 if n < total else -(-n // 1_000_000)  # the last one counts when it is whole
+
+    with progress(megabytes(total), "MB", description, megabytes(done)) as advance:
+
+        def update(n: int) -> None:
+            nonlocal done
+            before, done = megabytes(done), done + n
+            if megabytes(done) > before:
+                advance(megabytes(done) - before)
+
+        yield update

@@ -1,0 +1,176 @@
+"""Download an LMDB's zip, check it, and unpack its data.mdb into a folder; LSUN's own for a folder with LSUN's name.
+
+The zip lies beside the folder, as FOLDER.zip.part, until the LMDB is unpacked: stopped or killed at any moment, the
+same command goes on from what is there. A dropped connection is tried again. A file that changes on the server is
+started over. A zip of the wrong checksum is deleted. A FOLDER.zip that is there already is used instead, and kept.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from blurdiff import text
+from blurdiff.config_checks import ADDRESS, DIGEST, LSUN_ARCHIVES, LSUN_SITE, lsun_name
+from blurdiff.data.archive import BadArchive, file_digest, unpack_lmdb
+from blurdiff.data.fetch import fetch, forget, say
+from blurdiff.data.lsun import check_lmdb
+from blurdiff.errors import UserError
+from blurdiff.locks import same_file, sign_lock, wait_for_lock
+from blurdiff.signals import EXIT_INTERRUPTED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the stage."""
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder to make, with data.mdb in it")
+    parser.add_argument("--url", help="http(s) address of the zip (default: LSUN's, by the name of the folder)")
+    parser.add_argument("--digest", metavar="HEX", help="SHA-256 or MD5 of the zip (default: LSUN's, where known)")
+    parser.add_argument(
+        "--retries", type=int, default=10, metavar="N",
+        help="attempts without progress before giving up, after ever longer waits (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--keep-archive", action="store_true", help="keep the zip, as FOLDER.zip")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The stage."""
+    folder = Path(os.path.normpath(arguments.output))
+    if folder.name in ("", ".."):
+        raise UserError(f"--output {arguments.output}: give the name of a folder to make")
+    url, digest, size = source_of(folder, arguments.url, arguments.digest)
+    if arguments.retries < 0:
+        raise UserError(f"--retries must be 0 or more, not {arguments.retries}")
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        download(folder, url, digest, size=size, retries=arguments.retries, keep_archive=arguments.keep_archive)
+    except KeyboardInterrupt:
+        say("stopped; what is downloaded stays, and the same command goes on from there")
+        return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    print(f"{folder / 'data.mdb'}: {text.size((folder / 'data.mdb').stat().st_size)}")
+    return 0
+
+
+def source_of(folder: Path, url: str | None, digest: str | None) -> tuple[str, str | None, int | None]:
+    """(address, digest, size in bytes) of a folder's zip; digest and size are None where they are not known.
+
+    Raises UserError when the address is none, the digest is of no known length, or, without an address, the folder is
+    not called as LSUN calls it.
+    """
+    size = None
+    if url is None:
+        name = lsun_name(folder)
+        if name is None:
+            raise UserError(f"{folder} is not called as LSUN calls its folders (CATEGORY_train_lmdb); give --url")
+        url = f"{LSUN_SITE}/{name}_lmdb.zip"
+        if name in LSUN_ARCHIVES and digest is None:
+            size, digest = LSUN_ARCHIVES[name]
+    if not ADDRESS.fullmatch(url):
+        raise UserError(f"--url {url!r} is no http or https address")
+    if digest is not None and not DIGEST.fullmatch(digest):
+        raise UserError(f"--digest {digest!r} is neither a SHA-256 (64 hex digits) nor an MD5 (32)")
+    return url, digest and digest.lower(), size
+
+
+def download(
+    folder: Path,
+    url: str,
+    digest: str | None = None,
+    *,
+    size: int | None = None,
+    retries: int = 10,
+    keep_archive: bool = False,
+) -> None:
+    """Make `folder` with the LMDB of the zip at `url`; nothing is done when it is there already.
+
+    `digest` (hex, MD5 or SHA-256) and `size` (bytes) say what the zip must be, if known. Raises UserError for a server
+    that does not have it or keeps dropping it, a zip that is not what it should be, and a disk that is too small.
+    """
+    folder = folder.resolve() if folder.is_symlink() else folder
+    data, archive = folder / "data.mdb", folder.with_name(f"{folder.name}.zip")
+    if data.exists() and not part_of(archive).exists():
+        say(f"{data} is there already")
+        check_lmdb(folder)
+        return
+    if folder.exists() and not data.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something else than a data.mdb; remove it, or choose another name")
+    with part_file(archive) as file:
+        part, state = Path(file.name), Path(f"{file.name}.json")
+        if data.exists():  # another process has made it, perhaps one that was killed before it could clean up
+            forget(file, state)
+            check_lmdb(folder)
+            return
+        by_hand = archive.exists()
+        if by_hand:
+            say(f"using {archive}, which is there already")
+        else:
+            fetch(url, file, state, size, retries)
+        source = archive if by_hand else part
+        try:
+            check_digest(source, digest)
+            unpack_lmdb(source, folder)
+        except BadArchive as reason:
+            if by_hand:
+                raise UserError(f"{archive}: {reason}; delete it, then it is downloaded") from reason
+            forget(file, state)
+            raise UserError(
+                f"{url}: {reason}; what was downloaded is deleted: try again, and if this comes again, the server has"
+                " another file"
+            ) from reason
+        if keep_archive and not by_hand:
+            os.replace(part, archive)
+            state.unlink()
+        else:
+            forget(file, state)
+
+
+def check_digest(path: Path, digest: str | None) -> None:
+    """Raise BadArchive unless the file has this digest (MD5 or SHA-256, by its length); None is not checked."""
+    found = digest and file_digest(path, len(digest))
+    if found != digest:
+        raise BadArchive(f"its {'MD5' if len(digest) == 32 else 'SHA-256'} is {found}, not {digest}")
+
+
+def part_of(archive: Path) -> Path:
+    """Where a zip lies until its LMDB is unpacked."""
+    return Path(f"{archive}.part")
+
+
+@contextlib.contextmanager
+def part_file(archive: Path) -> Iterator[BinaryIO]:
+    """Open `ARCHIVE.part` for appending, unbuffered, and hold its lock: one process at a time downloads an archive.
+
+    Others say who that is and wait. A file that is empty in the end is removed. UserError when it cannot be written.
+    """
+    part = part_of(archive)
+    lock = Path(f"{part}.lock")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            holder = open(lock, "a+", encoding="utf-8")  # noqa: SIM115 (held open for as long as the lock)
+            try:
+                wait_for_lock(holder, f"{archive} is being downloaded")
+            except OSError as error:
+                say(f"warning: {lock} cannot be locked ({error.strerror}); see that nothing else downloads {archive}")
+            if same_file(holder, lock):
+                break
+            holder.close()  # whoever had it has removed it
+        sign_lock(holder)
+        file = open(part, "ab", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"cannot write {part}: {error.strerror or error}") from error
+    with holder, file:
+        try:
+            yield file
+        finally:
+            if os.fstat(file.fileno()).st_size == 0:
+                part.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
