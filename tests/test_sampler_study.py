@@ -114,6 +114,21 @@ def test_what_is_no_study_is_refused_and_nothing_written(content, tmp_path, caps
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
+@pytest.mark.parametrize("cut", [1, 2, 5, 40])
+def test_a_truncated_study_is_refused(study, cut, tmp_path, capsys):
+    whole = study.read_bytes()
+    (tmp_path / "cut.csv").write_bytes(whole[:-cut])
+    assert main(arguments(tmp_path / "cut.csv", tmp_path)) == 1
+    assert "last line is not whole" in capsys.readouterr().err
+    # Cut between two rows, it is told by the study of another run.
+    (tmp_path / "cut.csv").write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    command = arguments(study, tmp_path)
+    command.insert(command.index(str(study)) + 1, str(tmp_path / "cut.csv"))
+    assert main(command) == 1
+    assert "cut.csv has other samplers or steps" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.csv"]
+
+
 def test_labels():
     assert report.method_label({"sampler": "ddim", "eta": 0.5, "grid": "uniform"}) == "DDIM η = 0.5"
     assert report.method_label({"sampler": "ddim", "eta": 0.0, "grid": "snr"}) == "DDIM, SNR grid"

@@ -44,9 +44,12 @@ def read_shard(path: str | Path) -> dict:
     """The arrays of a shard; UserError when the file is damaged or is no shard."""
     import numpy as np
 
+    from blurdiff.files import check_archive
+
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)  # reading checks the zip's CRCs
+            check_archive(file)
+            arrays = dict(file)
     except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
         raise UserError(f"{path} is not a whole shard ({error}); delete it and run again") from error
     missing = {"arr_0", "strip_timesteps", "strip_x", "strip_x0"} - arrays.keys()

@@ -5,8 +5,6 @@ Inception features is the KID (Bińkowski et al., arXiv 1801.01401).
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_path
+from blurdiff.files import atomic_path, check_archive
 
 # Features are summed up this many rows at a time: the cost of a merge, d^2, is then small beside that of the products.
 CHUNK_ROWS = 2048
@@ -155,8 +153,9 @@ def read_npz(path: str | os.PathLike, advice: str) -> dict[str, np.ndarray]:
         if isinstance(file, np.ndarray):
             raise ValueError("it holds one bare array")
         with file:
+            check_archive(file)
             return dict(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; {advice}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
         raise UserError(f"{path} is damaged or no .npz ({error}); {advice}") from error

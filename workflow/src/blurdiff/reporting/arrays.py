@@ -1,7 +1,6 @@
 """What figures are drawn from: strips, samples, real images and training histories, read and checked."""
 
-import zipfile
-import zlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from blurdiff.errors import UserError
-from blurdiff.files import read_json
+from blurdiff.files import check_archive, read_json
 
 LOSSES = ["loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4"]
 
@@ -51,7 +50,7 @@ def read_images(path: str | Path, resolution: int) -> np.ndarray:
     """Open images.npy as a memory map: uint8 (n, R, R, 3); raises UserError when it holds something else."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
         raise UserError(f"cannot read {path}: {error}; preprocess the data set again") from error
     if not isinstance(images, np.ndarray):
         raise UserError(f"{path}: is not a .npy array; give a data set's images.npy")
@@ -97,21 +96,27 @@ def read_npz(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise UserError(f"{path}: is a single array, not an .npz archive with {', '.join(names)}")
         with archive:
+            check_archive(archive)
             missing = [name for name in names if name not in archive]
             if missing:
                 raise UserError(f"{path}: has no array {missing[0]!r}, only {sorted(archive)}; make the file again")
             return {name: archive[name] for name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
         raise UserError(f"cannot read {path}: {error}; delete it and make it again") from error
 
 
-def read_history(path: str | Path) -> pd.DataFrame:
+def read_history(path: str | Path, iterations: int) -> pd.DataFrame:
     """Read history.csv; losses are means since the last row, a quartile's is NaN where no timestep fell into it.
 
-    Raises UserError when a column is missing or a number is not one.
+    Raises UserError when a column is missing, a number is not one, or the rows end before `iterations`.
     """
     try:
-        history = pd.read_csv(path)
+        text = Path(path).read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("its last line is not whole")
+        history = pd.read_csv(io.StringIO(text))
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"cannot read {path}: {error}; train the run again") from error
     missing = [name for name in ["iteration", *LOSSES] if name not in history]
@@ -125,4 +130,9 @@ def read_history(path: str | Path) -> pd.DataFrame:
     broken = ~np.isfinite(history[["iteration", "loss"]]).all(axis=1)
     if broken.any():
         raise UserError(f"{path}: row {int(np.argmax(broken)) + 1}: loss or iteration is missing or not finite")
+    if history["iteration"].iloc[-1] != iterations:
+        raise UserError(
+            f"{path}: ends at iteration {history['iteration'].iloc[-1]:g}, but the run has training.iterations"
+            f" {iterations}; train the run again"
+        )
     return history[["iteration", *LOSSES]]

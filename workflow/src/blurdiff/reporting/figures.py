@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
     if "images" in INPUTS[name]:
         inputs["images"] = [arrays.read_images(*each) for each in at_resolution(arguments.images, runs)]
     if "histories" in INPUTS[name]:
-        inputs["histories"] = [arrays.read_history(path) for path in arguments.histories]
+        ends = [run["training"]["iterations"] for run in runs]
+        inputs["histories"] = [arrays.read_history(*each) for each in zip(arguments.histories, ends, strict=True)]
     counts = [arrays.read_count(*each) for each in zip(arguments.manifests, runs, strict=False)]
     with style.style():
         figure, caption = draw(name, runs, inputs, arguments)

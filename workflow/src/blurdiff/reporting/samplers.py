@@ -1,6 +1,8 @@
 """Put the sampler studies of several runs together: a table, and a figure of distance against network evaluations."""
 
 import argparse
+import io
+from pathlib import Path
 
 from blurdiff.errors import UserError
 
@@ -35,12 +37,18 @@ def run(arguments: argparse.Namespace) -> None:
     frames = []
     for path in arguments.studies:
         try:
-            frame = pd.read_csv(path)
+            text = Path(path).read_text(encoding="utf-8")
+            if not text.endswith("\n"):
+                raise ValueError("its last line is not whole")
+            frame = pd.read_csv(io.StringIO(text))
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {error}; delete it and run again") from error
         if tuple(frame.columns) != COLUMNS or frame.empty:
             raise UserError(f"{path} is not a study of samplers; delete it and run again")
         frames.append(frame)
+        tried = frame[["sampler", "grid", "eta", "n_steps"]].values.tolist()
+        if tried != frames[0][["sampler", "grid", "eta", "n_steps"]].values.tolist():
+            raise UserError(f"{path} has other samplers or steps than {arguments.studies[0]}; make both anew")
     table = pd.concat(frames, ignore_index=True)
     for column in ("metric", "n_samples"):
         if table[column].nunique() > 1:

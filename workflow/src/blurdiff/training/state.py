@@ -1,5 +1,6 @@
 """The state of a training run: what a checkpoint holds, how it is written, checked and read back."""
 
+import hashlib
 import json
 import math
 import sys
@@ -44,6 +45,12 @@ class TrainingState:
         but asks the device on every step whether it is the first)."""
         weight = 1.0 if self.iteration == 0 else 1 - self.ema_decay
         torch._foreach_lerp_(self.ema, self.parameters, weight)
+
+    def add_losses(self, i: Tensor, losses: Tensor, n_timesteps: int) -> None:
+        """Add a step's losses (B,) of timesteps i (B,) to the sums of the row's quartiles."""
+        quartile = (i * N_QUARTILES - 1) // n_timesteps
+        self.loss_sums.index_add_(0, quartile, losses)
+        self.loss_counts.index_add_(0, quartile, torch.ones_like(losses))
 
     def weights_are_finite(self) -> bool:
         """Whether no weight is NaN, infinite, or so large that its square is."""
@@ -114,21 +121,36 @@ def save_checkpoint(folder: Path, state: TrainingState, keep: int = 2) -> None:
         path.unlink()
 
 
-def load_checkpoint(folder: Path, state: TrainingState, device: torch.device, iterations: int) -> None:
-    """Load the newest intact checkpoint of at most `iterations` into `state`; warns about damaged ones passed over."""
+def newest_checkpoint(folder: Path, iterations: int) -> Path | None:
+    """The newest intact checkpoint of at most `iterations`, if there is one; warns about damaged ones passed over."""
     for iteration, path in reversed(store.find(folder, "checkpoint", ".pt").items()):
         if iteration > iterations:
             continue
         if store.intact(path):
-            state.load_state_dict(torch.load(path, map_location=device, weights_only=True))
-            return
+            return path
         print(f"warning: {path} is damaged (its content does not match its name); going back to the checkpoint before,"
               f" what was trained since is lost", file=sys.stderr, flush=True)  # fmt: skip
+    return None
+
+
+def load_checkpoint(path: Path, state: TrainingState, device: torch.device) -> None:
+    """Load a checkpoint into `state`; UserError when it is none of ours: it is loaded as tensors, never as code."""
+    try:
+        state.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    except torch.OutOfMemoryError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; all processes need to see the store") from error
+    except Exception as error:  # torch.load raises almost anything
+        raise UserError(
+            f"{path} is no checkpoint of this training, although its name fits its content; somebody else has put it"
+            " there: delete it, and training goes on from the one before"
+        ) from error
 
 
 def save_model(folder: Path, state: TrainingState, settings: dict) -> None:
     """Write the finished model's EMA weights and its history, of this number of iterations, into the store."""
-    content = safetensors.torch.save(state.ema_state_dict(), {"settings": json.dumps(settings, sort_keys=True)})
+    content = packed(state.ema_state_dict(), settings)
     history = "\n".join([",".join(HISTORY_COLUMNS), *(",".join(map(_cell, row)) for row in state.history)]) + "\n"
     # The model last: where it stands, the history does too.
     stem = f"{state.iteration:08d}"
@@ -142,18 +164,42 @@ def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
+def packed(weights: dict[str, Tensor], settings: dict) -> bytes:
+    """A safetensors file of contiguous weights on the CPU; its metadata hold the settings and the weights' SHA-256."""
+    content = safetensors.torch.save(weights, {"settings": json.dumps(settings, sort_keys=True)})
+    # Two metadata at once safetensors would write in an order that differs from process to process.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"]["sha256"] = weights_sha256(weights)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def weights_sha256(weights: dict[str, Tensor]) -> str:
+    """SHA-256 of the names and bytes of contiguous tensors on the CPU, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
     """Load a model.safetensors into a network of these settings.
 
-    Raises UserError when the file cannot be read, a tensor does not fit, or the model was trained with another process,
-    number of heads or whatever else its shapes do not show.
+    Raises UserError when the file cannot be read or is damaged, a tensor does not fit, or the model was trained with
+    another process, number of heads or whatever else its shapes do not show.
     """
     try:
         weights = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, "pt") as file:
-            trained = json.loads((file.metadata() or {}).get("settings", "{}"))
+            metadata = file.metadata() or {}
+        trained = json.loads(metadata.get("settings", "{}"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); delete it and run again") from error
+    if metadata.get("sha256") not in (None, weights_sha256(weights)):  # files of other programs have none
+        raise UserError(f"{path} is damaged (its weights do not match its sha256); delete it and run again")
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights or name not in own:
