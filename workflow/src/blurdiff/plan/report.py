@@ -1,0 +1,182 @@
+"""A plan in words and tables."""
+
+from blurdiff.text import duration, size, table
+
+UNITS = {
+    "train": "images trained on",
+    "sample": "network evaluations",
+    "features": "images",
+    "preprocess": "images",
+    "synthesize": "images",
+    "distance": "distances",
+}
+
+
+def text_of(plan: dict) -> str:
+    """The plan as people read it on a terminal."""
+    parts = [heading, models, stages, rates, totals, disk, memory, notes]
+    return "\n\n".join(text for part in parts if (text := part(plan)))
+
+
+def heading(plan: dict) -> str:
+    network = plan["network"]
+    sets = []
+    for name, part in plan["datasets"].items():
+        words = "? images" if part["n_images"] is None else f"{part['n_images']:,} images"
+        words += f", of which {part['n_read']:,} are read" if part["n_read"] else ""
+        words += f", being made by {part['holder']}" if part["holder"] else ""
+        sets.append(f"data: {name}, {words}")
+    lines = [
+        f"{plan['config']}, planned for {devices(plan)}",
+        *sets,
+        f"network: {network['parameters']:,} parameters, {operations(network['forward'])} forward an image,"
+        f" {operations(network['training'])} forward and backward",
+    ]
+    return "\n".join(lines)
+
+
+def devices(plan: dict) -> str:
+    """Cores and, where a job wants one, GPUs."""
+    cores = f"{plan['cores']} core{'s' * (plan['cores'] > 1)}"
+    if not any(stage["device"] == "cuda" for stage in plan["stages"]):
+        return cores
+    return f"{cores} and {plan['gpus']} GPU{'s' * (plan['gpus'] > 1)} ({plan['gpu_here'] or 'no GPU here'})"
+
+
+def models(plan: dict) -> str:
+    rows = [["model of", "iterations", "done", "state", "time left"]]
+    for model in plan["models"]:
+        at = model["iterations"] if model["finished"] else model["at"]
+        rows.append([", ".join(model["runs"]), f"{model['iterations']:,}", f"{at / model['iterations']:.0%}",
+                     state(model), "-" if not model["left"] else duration(model["left"])])  # fmt: skip
+    lines = [table(rows, "iterations,done,time left")]
+    if any(not model["certain"] and model["fingerprint"] for model in plan["models"]):
+        lines.append("(?) its images are not there, so that it may be a model of others that is otherwise the same")
+    return "\n".join(lines)
+
+
+def state(model: dict) -> str:
+    """What the store knows of a model."""
+    if model["fingerprint"] is None:
+        return "to be trained"
+    unsure = "" if model["certain"] else " (?)"
+    if model["finished"]:
+        return f"in the store{unsure}"
+    age = (
+        ""
+        if model["checkpoint_age"] is None
+        else f", checkpoint {model['at']:,} is {duration(model['checkpoint_age'])} old"
+    )
+    if model["holder"]:
+        return f"being trained by {model['holder']}{age}{unsure}"
+    return f"goes on from {model['at']:,}{unsure}" if model["at"] else f"begun{unsure}"
+
+
+def stages(plan: dict) -> str:
+    rows = [["stage", "jobs", "there", "device", "left to do", "operations", "time"]]
+    for stage in plan["stages"]:
+        work = [f"{n:,.0f} {UNITS[kind]}" for kind, n in stage["work"].items() if n]
+        time = "?" if stage["seconds"] is None else duration(stage["seconds"])
+        rows.append([
+            stage["rule"], stage["jobs"], stage["done"], "GPU" if stage["device"] == "cuda" else "CPU",
+            " + ".join(work) or "-", operations(stage["flops"]) if stage["flops"] else "-",
+            "-" if stage["done"] == stage["jobs"] else time,
+        ])  # fmt: skip
+    return table(rows, "jobs,there,operations,time")
+
+
+def rates(plan: dict) -> str:
+    """What was measured."""
+    found = dict.fromkeys(tuple(rate) for stage in plan["stages"] for rate in stage["rates"])
+    rows = [["measured here", "rate", "on"], *([kind, rate_of(kind, seconds), on] for kind, on, seconds in found)]
+    if plan["start_seconds"]:
+        rows.append(["start of a job", duration(plan["start_seconds"]), "import of PyTorch, in each job that needs it"])
+    lines = [table(rows)] if len(rows) > 1 else []
+    if plan["share_of_cpu"] and plan["share_of_cpu"] < 0.8:
+        lost = 1 - plan["share_of_cpu"]
+        lines.append(f"Measured while other processes took {lost:.0%} of the time: an idle machine needs less.")
+    return "\n".join(lines)
+
+
+def rate_of(kind: str, seconds: float) -> str:
+    """Units a second, or seconds a unit where that is more."""
+    unit = UNITS[kind].removesuffix(" trained on").removeprefix("network ")
+    return f"{number(1 / seconds)} {unit}/s" if seconds < 1 else f"one in {duration(seconds)}"
+
+
+def totals(plan: dict) -> str:
+    total = plan["totals"]
+    lines = []
+    if total["gpu_flops"] or any(stage["device"] == "cuda" for stage in plan["stages"]):
+        if total["gpu_hours"] is not None:
+            how = f" at {plan['tflops']:g} TFLOP/s, which you gave" if plan["tflops"] and not plan["gpu_here"] else ""
+            lines.append(f"GPU-hours: {number(total['gpu_hours'])}{how}")
+        else:
+            why = "no GPU here" if not plan["gpu_here"] else "nothing measured"
+            rate, hint = plan["tflops"] or 1, "" if plan["tflops"] else " (--tflops: at another rate)"
+            hours = f"{number(total['gpu_flops'] / rate / 3.6e15)} hours at {rate:g} TFLOP/s{hint}"
+            lines.append(f"{why}: GPU-hours not estimated; {operations(total['gpu_flops'])} in all = {hours}")
+    if total["cpu_hours"] is not None:
+        lines.append(f"CPU-hours: {number(total['cpu_hours'])}")
+    elif plan["start_seconds"] is None:
+        lines.append(f"nothing measured: hours not estimated; {operations(total['flops'])} in all")
+    if total["wall_hours"] is not None:
+        wall = duration(3600 * total["wall_hours"])
+        lines.append(f"from start to end: {wall} on {devices(plan)}")
+    return "\n".join(lines)
+
+
+def disk(plan: dict) -> str:
+    rows = [["disk", "in the end", "there"]]
+    rows += [[what, size(row["bytes"]), size(row["there"])] for what, row in plan["disk"].items()]
+    needed = sum(row["bytes"] - row["there"] for row in plan["disk"].values())
+    rows.append(["still to be written", size(needed), ""])
+    lines = [table(rows, "in the end,there")]
+    for place, free in plan["free"].items():
+        lines.append(f"free where {place} is: {size(free)}" + (": NOT ENOUGH" if free < needed else ""))
+    return "\n".join(lines)
+
+
+def memory(plan: dict) -> str:
+    lines = []
+    for entry in plan["memory"]["training"]:
+        parts = ", ".join(f"{what} {size(n)}" for what, n in entry["bytes"].items())
+        where = "GPU" if entry["device"] == "cuda" else "host"
+        kind = f"{where}, batch {entry['batch_size']}, {entry['precision']}"
+        lines.append(f"memory of a training ({kind}): {size(sum(entry['bytes'].values()))} at its peak: {parts}")
+        if entry["images"]:
+            lines.append(f"  and {size(entry['images'])} of images, if half of the GPU memory that is free holds them")
+    process = plan["memory"]["process"]
+    own = f", beside {size(process)} of a process with PyTorch" if process else ""
+    lines.append(f"memory of an evaluation (host): arrays of {size(plan['memory']['evaluation_arrays'])}{own}")
+    return "\n".join(lines)
+
+
+def notes(plan: dict) -> str:
+    lines = []
+    for name, part in plan["datasets"].items():
+        if "not there" in part["known_from"]:
+            lines.append(f"{name}: {part['known_from']}")
+    measured = [on for stage in plan["stages"] for _, on, _ in stage["rates"] if stage["device"] == "cuda"]
+    if any(on.endswith("eager") or "eager," in on for on in measured):
+        lines.append(
+            "Jobs on a GPU compile their network and are faster than what was measured; --compile measures that."
+        )
+    lines.append(
+        "Not in these times: figures, tables and audit (half a minute each at most), downloads, Snakemake itself."
+    )
+    return "\n".join(lines)
+
+
+def operations(n: float) -> str:
+    """FLOPs: "79.4 GFLOP"."""
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if n < 999.5:
+            return f"{n:.3g} {unit}FLOP"
+        n /= 1000
+    return f"{n:,.3g} EFLOP"
+
+
+def number(value: float) -> str:
+    """Three digits, or as many as there are before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
