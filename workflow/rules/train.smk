@@ -2,6 +2,32 @@
 # last checkpoint, and a model that was trained once is never trained again.
 
 
+def trainer(wildcards, threads):
+    """The start of the command line: one process, or torchrun with one for each GPU. What torchrun is told by the
+    environment, an older one ignores: to pass on Slurm's signals, and to wait while the state is being saved."""
+    training, command = settings_of(wildcards)["training"], blurdiff(wildcards, threads)
+    gpus, nodes = training["gpus"], training["nodes"]
+    if gpus * nodes == 1:
+        return command
+    variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+    variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
+    launch, place = "", "--standalone"
+    if nodes > 1:
+        launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
+        place = (
+            f'--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):$((20000 + SLURM_JOB_ID % 20000))" '
+            '--rdzv-id="${SLURM_JOB_ID:?training.nodes larger than 1 needs Slurm}"'
+        )
+    torchrun = f"{launch}python -m torch.distributed.run {place} --nproc-per-node={gpus} -m blurdiff"
+    return f"{variables} {command.replace('python -m blurdiff', torchrun)}"
+
+
+def gpus_to_train(wildcards):
+    """For `resources`: as many GPUs as there are processes, on all nodes together."""
+    training = settings_of(wildcards)["training"]
+    return training["gpus"] * training["nodes"] * (training["device"] == "cuda")
+
+
 rule train:
     input:
         images=images_of,
@@ -18,18 +44,19 @@ rule train:
         "../../envs/torch.yaml"
     threads: threads_of("training")
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards: 4000 * settings_of(wildcards)["training"]["gpus"],
         runtime=2880,
-        gpu=gpus_of("training"),
+        gpu=gpus_to_train,
     params:
         identity=lambda wildcards: identity(
             settings_of(wildcards), "seed", "resolution", "process", "network", "training"
         ),
         settings=settings_json,
         store=lambda wildcards, threads: config["store"],
-        blurdiff=blurdiff,
+        trainer=trainer,
     # The files are links into the store and may be old: touched, so that what an older model made counts as outdated.
+    # A batch system sends SIGTERM to all processes of a job: this shell must outlive the trainer, which saves its state.
     shell:
-        "{params.blurdiff} train --settings {params.settings:q} --images {input.images:q} "
+        "trap : TERM; {params.trainer} train --settings {params.settings:q} --images {input.images:q} "
         "--manifest {input.manifest:q} --store {params.store:q} --output {output.model:q} "
         "--history {output.history:q} --threads {threads} > {log:q} 2>&1 && touch {output:q}"
