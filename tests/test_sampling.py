@@ -6,12 +6,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from blurdiff import sampling
+from blurdiff import compiling, sampling
 from blurdiff.cli import main
 from blurdiff.config import read_settings
 from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.errors import UserError
 from blurdiff.unet import UNet
+from compiling_helpers import needs_compiler, slow
 
 torch.set_num_threads(1)
 NETWORK = {
@@ -74,6 +75,44 @@ def test_shard_has_images_and_strips(settings, model):
     assert np.abs(last.clip(0, 1) - shard["arr_0"][:2] / 255).max() <= 0.5 / 255 + 1e-6
     assert ((last > 0) & (last < 1)).mean() > 0.1
     assert not np.array_equal(shard["strip_x"][0], shard["strip_x0"][0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
+def test_compiled_path_pads_and_copies(settings, model, monkeypatch, batch_size):
+    """With a function that is as strict as a CUDA graph: one shape, and its result overwritten by the next call."""
+    settings["sampling"]["n_strip"] = 5
+    whole = sampling.sample_shard(settings, str(model), 0, 1)
+    shapes, result = set(), []
+
+    def as_graph(function, trial, device):
+        def run(x, i):
+            shapes.add((x.shape, i.shape, x.dtype, i.dtype))
+            output = function(x, i)
+            result[:] = result or [torch.empty_like(output)]
+            return result[0].copy_(output)
+
+        trial(run)
+        return run
+
+    monkeypatch.setattr(compiling, "compile_or_plain", as_graph)
+    settings["sampling"].update(compile=True, batch_size=batch_size)
+    parts = sampling.sample_shard(settings, str(model), 0, 1)
+    assert len(shapes) == 1
+    assert np.abs(whole["strip_x"] - parts["strip_x"]).max() < 1e-4 * np.abs(whole["strip_x"]).max()
+    assert np.abs(whole["arr_0"].astype(int) - parts["arr_0"]).max() <= 1
+    if batch_size >= 5:
+        assert same(whole, parts)
+
+
+@slow
+@needs_compiler
+def test_compiled_samples(settings, model):
+    settings["sampling"]["n_strip"] = 5
+    plain = sampling.sample_shard(settings, str(model), 0, 1)
+    settings["sampling"].update(compile=True, batch_size=3)
+    fast = sampling.sample_shard(settings, str(model), 0, 1)
+    assert np.abs(plain["strip_x"] - fast["strip_x"]).max() < 1e-4 * np.abs(plain["strip_x"]).max()
+    assert np.abs(plain["arr_0"].astype(int) - fast["arr_0"]).max() <= 1
 
 
 def test_strip_starts_from_white_noise(settings, model):

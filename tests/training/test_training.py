@@ -187,6 +187,18 @@ def test_nan_keeps_the_last_good_state(settings, images, tmp_path, monkeypatch):
     assert list(store.find(tmp_path / "folder", "checkpoint", ".pt")) == [4]
 
 
+def test_nan_is_placed_among_the_timesteps(settings, images, tmp_path, monkeypatch):
+    original = objectives.per_image_loss
+
+    def nan_late(process, objective, prediction, target, i):
+        losses = original(process, objective, prediction, target, i)
+        return torch.where((i > 10) & (i <= 15), math.nan, losses)  # of 20
+
+    monkeypatch.setattr(objectives, "per_image_loss", nan_late)
+    with pytest.raises(UserError, match=r"\(loss of timestep quartile 3 of 4, learning rate 0.003, run tiny\)"):
+        run_directly(settings, images, tmp_path / "folder")
+
+
 def test_weights_that_are_not_finite_are_not_saved(settings, images, tmp_path, monkeypatch):
     """A gradient may overflow while the loss is still finite: the last step of all has no loss after it."""
     original = state.TrainingState.update_ema

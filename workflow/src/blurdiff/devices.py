@@ -36,8 +36,8 @@ def _own_gpu() -> int:
     names = [str(torch.cuda.get_device_properties(k).uuid) for k in range(torch.cuda.device_count())]
     try:
         return claim(names, Path(tempfile.gettempdir()) / f"blurdiff-gpus-{os.getuid()}")
-    except OSError:  # nowhere to write locks: the GPUs are then shared as they come
-        return 0
+    except OSError:  # nowhere to write locks: then only the processes of one training keep apart
+        return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     reference = read_statistics(arguments.reference)
     check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
+    settings["sampling"]["shard_size"] = arguments.n_samples
     process, predict, device = load_sampler(settings, arguments.model, arguments.threads)
     network = load_network(arguments.network, arguments.weights, device)
     check_features(reference, arguments.reference, network)
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = []
     for choice in json.loads(arguments.samplers):
         for n_steps in arguments.n_steps:
-            sampling = {**settings["sampling"], **choice, "shard_size": arguments.n_samples}
+            sampling = {**settings["sampling"], **choice}
             counter.calls, start = 0, time.perf_counter()
             steps = step_grid(process, n_steps, sampling["grid"])
             x_0 = draw({**settings, "sampling": sampling}, process, counter, device, steps, shard=0)

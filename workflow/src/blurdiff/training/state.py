@@ -18,6 +18,11 @@ N_QUARTILES = 4
 HISTORY_COLUMNS = ("iteration", "seconds", "images_per_second", "loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4")
 
 
+def quartile(i: Tensor, n_timesteps: int) -> Tensor:
+    """In which quarter of the timesteps 1 to N each i lies, from 0 (the least noise) to 3."""
+    return (i * N_QUARTILES - 1) // n_timesteps
+
+
 class TrainingState:
     """Network, its EMA, the optimizer, the position, and the sums of the history row that is being collected.
 
@@ -48,9 +53,9 @@ class TrainingState:
 
     def add_losses(self, i: Tensor, losses: Tensor, n_timesteps: int) -> None:
         """Add a step's losses (B,) of timesteps i (B,) to the sums of the row's quartiles."""
-        quartile = (i * N_QUARTILES - 1) // n_timesteps
-        self.loss_sums.index_add_(0, quartile, losses)
-        self.loss_counts.index_add_(0, quartile, torch.ones_like(losses))
+        of_each = quartile(i, n_timesteps)
+        self.loss_sums.index_add_(0, of_each, losses)
+        self.loss_counts.index_add_(0, of_each, torch.ones_like(losses))
 
     def weights_are_finite(self) -> bool:
         """Whether no weight is NaN, infinite, or so large that its square is."""

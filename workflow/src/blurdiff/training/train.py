@@ -6,13 +6,13 @@ store has already is not trained again.
 """
 
 import argparse
+import contextlib
 import math
-import signal
 import sys
 import time
 from pathlib import Path
 
-EXIT_INTERRUPTED = 75  # "temporary failure": the work is saved, the same command goes on with it
+from blurdiff.signals import EXIT_INTERRUPTED, StopSignals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,19 +32,27 @@ def run(arguments: argparse.Namespace) -> int:
     from blurdiff.errors import UserError
     from blurdiff.files import read_json
     from blurdiff.training import store
+    from blurdiff.training.distributed import joined
 
     settings = read_settings(arguments.settings)
     manifest = read_json(arguments.manifest)
     if not isinstance(manifest, dict) or "sha256" not in manifest:
         raise UserError(f"{arguments.manifest} has no sha256; it is not the manifest of images")
-    folder = store.model_folder(arguments.store, settings, manifest["sha256"])
     iterations = settings["training"]["iterations"]
-    with store.locked(folder):
-        store.remove_leftovers(folder)
-        if not finished(folder, iterations) and not train(settings, arguments.images, folder, arguments.threads):
+    with joined(settings["training"]) as ranks, contextlib.ExitStack() as held:
+        folder = done = None
+        if ranks.is_first:
+            folder = store.model_folder(arguments.store, settings, manifest["sha256"])
+            held.enter_context(store.locked(folder))
+            store.remove_leftovers(folder)
+            done = finished(folder, iterations)
+        folder, done = ranks.of_first((folder, done))
+        if not done and not train(settings, arguments.images, folder, arguments.threads, ranks):
             return EXIT_INTERRUPTED
-    store.publish(store.find(folder, "history", ".csv")[iterations], Path(arguments.history))
-    store.publish(store.find(folder, "model", ".safetensors")[iterations], Path(arguments.output))
+        if ranks.is_first:
+            store.publish(store.find(folder, "history", ".csv")[iterations], Path(arguments.history))
+            store.publish(store.find(folder, "model", ".safetensors")[iterations], Path(arguments.output))
+        ranks.wait_for_all()  # torchrun ends the others when one has ended
     return 0
 
 
@@ -66,114 +74,110 @@ def finished(folder: Path, iterations: int) -> bool:
     return True
 
 
-def train(settings: dict, images_path: str, folder: Path, threads: int) -> bool:
-    """Train to the wanted iteration; False when a signal asked to stop first (the state is then saved)."""
-    import numpy as np
+def train(settings: dict, images_path: str, folder: Path, threads: int, ranks=None) -> bool:
+    """Train to the wanted iteration; False when a signal asked to stop first (the state is then saved).
+
+    `ranks` (see distributed.py) are the processes that train together, of which this is one; None is one alone.
+    """
+    import torch
+
+    from blurdiff.errors import UserError
+    from blurdiff.training.distributed import Ranks
+
+    with StopSignals() as stop:
+        try:
+            return _train(settings, images_path, folder, threads, ranks or Ranks(), stop)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"GPU memory is full ({str(error).splitlines()[0]}); give training.micro_batch_size, or less of it,"
+                f" or training.data_on_device: false"
+            ) from error
+
+
+def _train(settings: dict, images_path: str, folder: Path, threads: int, ranks, stop: StopSignals) -> bool:
     import torch
     from tqdm import tqdm
 
-    from blurdiff.data.images import batch_indices, open_images, to_model_range
-    from blurdiff.devices import autocast, memory_format, pick_device
-    from blurdiff.diffusion.families import build_process
-    from blurdiff.diffusion.objectives import per_image_loss, training_pair
-    from blurdiff.seeding import INIT, STEP, derive_seed
-    from blurdiff.training.state import N_QUARTILES, TrainingState, load_checkpoint, save_checkpoint, save_model
-    from blurdiff.unet import UNet
+    from blurdiff.data.images import open_images
+    from blurdiff.devices import pick_device
+    from blurdiff.training.feed import batches
+    from blurdiff.training.state import save_checkpoint, save_model
+    from blurdiff.training.step import TrainingStep
 
-    training, seed = settings["training"], settings["seed"]
-    objective, value_range = settings["process"]["objective"], settings["process"]["range"]
-    device = pick_device(training["device"], threads)
-    layout = memory_format(device)
+    training = settings["training"]
+    device = pick_device(training["device"], max(1, threads // ranks.local_size))
     images = open_images(images_path, settings["resolution"])
-    process = build_process(settings["process"], settings["resolution"], images.shape[-1]).to(device)
-    last_timestep = process.n_timesteps - settings["process"]["skip_last_timestep"]
-    torch.manual_seed(derive_seed(INIT, seed))
-    network = UNet(settings["resolution"], image_channels=images.shape[-1], **settings["network"])
-    network = network.to(device, memory_format=layout).train()
-    state = TrainingState(network, settings, device)
-    load_checkpoint(folder, state, device, training["iterations"])
-    first_bad = torch.full((), math.inf, device=device)
-
-    def step() -> None:
-        nonlocal first_bad
-        index = batch_indices(len(images), training["batch_size"], state.iteration, seed)
-        batch = torch.from_numpy(np.ascontiguousarray(images[index])).to(device, non_blocking=True)
-        x_0 = to_model_range(batch, value_range)
-        # A step's randomness depends on (seed, step) alone, dropout's included: then resuming is exact.
-        torch.manual_seed(derive_seed(STEP, seed, state.iteration))
-        i = torch.randint(1, last_timestep + 1, (len(x_0),), device=device)
-        noise = torch.randn(x_0.shape, device=device)
-        x_i, target = training_pair(process, objective, x_0, i, noise)
-        with autocast(device, training["precision"]):
-            prediction = network(x_i.contiguous(memory_format=layout), i)
-        losses = per_image_loss(process, objective, prediction, target, i)
-        state.optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        state.optimizer.step()
-        state.update_ema()
-        with torch.no_grad():
-            quartile = (i * N_QUARTILES - 1) // process.n_timesteps
-            state.loss_sums.index_add_(0, quartile, losses)
-            state.loss_counts.index_add_(0, quartile, torch.ones_like(losses))
-            bad = torch.where(losses.isfinite().all(), math.inf, float(state.iteration + 1))
-            first_bad = torch.minimum(first_bad, bad)
-        state.iteration += 1
-
-    stop = StopSignals()
-    with tqdm(total=training["iterations"], initial=state.iteration, unit="it", dynamic_ncols=True,
-              mininterval=0.5 if sys.stderr.isatty() else 30) as bar, stop:  # fmt: skip
+    step = TrainingStep(settings, device, images.shape[-1], ranks.rank, ranks.size)
+    state = step.state
+    resume(folder, state, device, training["iterations"], ranks)
+    step.model = ranks.share_gradients(step.model)
+    bar = tqdm(total=training["iterations"], initial=state.iteration, unit="it", dynamic_ncols=True,
+               mininterval=0.5 if sys.stderr.isatty() else 30, disable=not ranks.is_first)  # fmt: skip
+    feed = batches(images, training, settings["seed"], state.iteration, step.own, device)
+    with bar, contextlib.closing(feed):
         while state.iteration < training["iterations"]:
             start = time.perf_counter()
-            step()
+            with ranks.step():
+                step(next(feed))
+            # The only moments at which a GPU is waited for.
             if device.type == "cpu" or state.iteration % training["log_every"] == 0:
-                check_finite(first_bad, settings, folder)
+                check_finite(ranks.smallest(step.first_bad.item()), step.bad_quartiles, settings, folder)
             state.seconds += time.perf_counter() - start
             last = state.iteration == training["iterations"]
             if state.iteration % training["log_every"] == 0 or last:
+                ranks.sum_to_first(state.loss_sums, state.loss_counts)
                 row = state.finish_row()
                 bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", refresh=False)
             bar.update(1)
-            if stop.received or last or state.iteration % training["checkpoint_every"] == 0:
-                if not state.weights_are_finite():
-                    first_bad = first_bad.clamp(max=state.iteration)
-                check_finite(first_bad, settings, folder)
-                save_checkpoint(folder, state)
-            if stop.received and not last:
-                print(f"stopped by {stop.received} after iteration {state.iteration}; the state is saved,"
-                      f" the same command goes on from here", file=sys.stderr, flush=True)  # fmt: skip
+            stopping = ranks.any(stop.received is not None)
+            if stopping or last or state.iteration % training["checkpoint_every"] == 0:
+                limit = math.inf if state.weights_are_finite() else state.iteration
+                first_bad = ranks.smallest(min(step.first_bad.item(), limit))
+                check_finite(first_bad, step.bad_quartiles, settings, folder)
+                ranks.sum_to_first(state.loss_sums, state.loss_counts)
+                if ranks.is_first:
+                    save_checkpoint(folder, state)
+            if stopping and not last:
+                ranks.wait_for_all()  # torchrun gives the others little time when one has ended
+                if ranks.is_first:
+                    print(f"stopped by {stop.received or 'a signal to another process'} after iteration"
+                          f" {state.iteration}; the state is saved, the same command goes on from here",
+                          file=sys.stderr, flush=True)  # fmt: skip
                 return False
-    save_model(folder, state, settings)
+    if ranks.is_first:
+        save_model(folder, state, settings)
+        if device.type == "cuda":
+            print(f"peak GPU memory {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB in use,"
+                  f" {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB reserved", file=sys.stderr)  # fmt: skip
     return True
 
 
-def check_finite(first_bad, settings: dict, folder: Path) -> None:
-    """Raise UserError if a loss or a weight has been NaN or infinite; the checkpoints in the store are from before."""
+def resume(folder: Path, state, device, iterations: int, ranks) -> None:
+    """Load the newest intact checkpoint, if there is one; the first process chooses it for all."""
+    from blurdiff.training.state import load_checkpoint, newest_checkpoint
+
+    path = ranks.of_first(newest_checkpoint(folder, iterations) if ranks.is_first else None)
+    if path:
+        load_checkpoint(path, state, device)
+        if ranks.is_first:
+            print(f"going on after iteration {state.iteration} of {iterations}", file=sys.stderr, flush=True)
+    if not ranks.is_first:  # the sums that a checkpoint holds are of all
+        state.loss_sums.zero_()
+        state.loss_counts.zero_()
+
+
+def check_finite(first_bad: float, bad_quartiles, settings: dict, folder: Path) -> None:
+    """Raise UserError if a loss or a weight has been NaN or infinite; the checkpoints in the store are from before.
+
+    `bad_quartiles` has a number larger than 0 for each quartile of the timesteps in which a loss was not finite then.
+    """
     from blurdiff.errors import UserError
 
-    step = first_bad.item()
-    if not math.isinf(step):
+    if not math.isinf(first_bad):
         rate, run = settings["training"]["learning_rate"], settings.get("run", "?")
+        quartiles = [str(k) for k, count in enumerate(bad_quartiles.tolist(), 1) if count]
+        where = f"loss of timestep quartile {', '.join(quartiles)} of {len(bad_quartiles)}" if quartiles else "weights"
         raise UserError(
-            f"the loss or a weight is not finite at iteration {int(step)} (learning rate {rate:g}, run {run});"
-            f" the last good state is kept in {folder}; try a lower training.learning_rate or precision fp32"
+            f"the loss or a weight is not finite at iteration {int(first_bad)} ({where}, learning rate {rate:g}, run"
+            f" {run}); the last good state is kept in {folder}; try a lower training.learning_rate or precision fp32"
         )
-
-
-class StopSignals:
-    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) only set `received`: a step can end first."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-    def __init__(self):
-        self.received: str | None = None
-
-    def __enter__(self) -> "StopSignals":
-        self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame) -> None:
-        self.received = signal.Signals(number).name
