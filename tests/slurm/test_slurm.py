@@ -247,7 +247,7 @@ def test_trainings_that_slurm_ended_come_to_the_same_models(runs, undisturbed):
 def resumed_at(folder: Path, seed: int) -> int:
     """At what iteration the job that finished a model began."""
     log = (folder / "results" / "logs" / "train" / f"rooms_none.seed{seed}.log").read_text()
-    return int(re.search(rf"\b(\d+)/{ITERATIONS} \[00:00<", log)[1])
+    return int(re.search(rf"going on after iteration (\d+) of {ITERATIONS}", log)[1])
 
 
 def test_a_training_that_is_warned_saves_and_a_retry_goes_on(runs, cluster):

@@ -1,22 +1,30 @@
-# Not part of a run: what the process costs beside the network, on the present device. `snakemake benchmark`.
+# Not part of a run: every stage timed beside what a user would take instead, on the present device, with the network and
+# batch of the config's first run. `snakemake benchmark`.
 
 
 rule benchmark:
+    input:
+        weights=weights,
     output:
-        "<results>/benchmark.csv",
+        csv="<results>/benchmark.csv",
+        png=report("<results>/figures/benchmark.png", caption="../report/benchmark.rst", category="Benchmark"),
+        pdf="<results>/figures/benchmark.pdf",
+        caption="<results>/figures/benchmark.md",
     log:
         "<logs>/benchmark.log",
     conda:
-        "../../envs/torch.yaml"
-    threads: workflow.cores or 1
+        "../../envs/benchmark.yaml"
+    # All of this machine's; on a cluster what its profile says (`workflow.cores` fails there).
+    threads: workflow.resource_settings.cores or 1
     resources:
         mem_mb=16000,
         runtime=120,
         gpu=int(config["training"]["device"] == "cuda"),
     params:
         device=config["training"]["device"],
-        batch_size=128 if config["training"]["device"] == "cuda" else 8,
+        settings=lambda wildcards, threads: json.dumps(SETTINGS[RUNS[0], SEEDS[0]]),
+        weights=weights_option,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} benchmark --device {params.device} --batch-size {params.batch_size} --threads {threads} "
-        "--output {output:q} > {log:q} 2>&1"
+        "{params.blurdiff} benchmark --device {params.device} --settings {params.settings:q} --threads {threads} "
+        "{params.weights} --output {output.csv:q} --figure {output.png:q} > {log:q} 2>&1"

@@ -2,32 +2,6 @@
 # last checkpoint, and a model that was trained once is never trained again.
 
 
-def trainer(wildcards, threads):
-    """The start of the command line: one process, or torchrun with one for each GPU. What torchrun is told by the
-    environment, an older one ignores: to pass on Slurm's signals, and to wait while the state is being saved."""
-    training, command = settings_of(wildcards)["training"], blurdiff(wildcards, threads)
-    gpus, nodes = training["gpus"], training["nodes"]
-    if gpus * nodes == 1:
-        return command
-    variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
-    variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
-    launch, place = "", "--standalone"
-    if nodes > 1:
-        launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
-        place = (
-            f'--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):$((20000 + SLURM_JOB_ID % 20000))" '
-            '--rdzv-id="${SLURM_JOB_ID:?training.nodes larger than 1 needs Slurm}"'
-        )
-    torchrun = f"{launch}python -m torch.distributed.run {place} --nproc-per-node={gpus} -m blurdiff"
-    return f"{variables} {command.replace('python -m blurdiff', torchrun)}"
-
-
-def gpus_to_train(wildcards):
-    """For `resources`: as many GPUs as there are processes, on all nodes together."""
-    training = settings_of(wildcards)["training"]
-    return training["gpus"] * training["nodes"] * (training["device"] == "cuda")
-
-
 rule train:
     input:
         images=images_of,
