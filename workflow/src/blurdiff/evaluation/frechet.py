@@ -83,20 +83,32 @@ def accumulate(batches: Iterable[np.ndarray]) -> Moments:
 def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray) -> float:
     """Squared Fréchet distance |mu1 - mu2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½) of N(mu1, Σ1) and N(mu2, Σ2), float64.
 
-    tr (Σ1 Σ2)^½ is the sum of the square roots of the eigenvalues of the symmetric Σ1^½ Σ2 Σ1^½, which are those of
-    Σ1 Σ2: real, and ≥ 0 up to rounding (clipped), at full rank and below it (fewer images than dimensions) alike.
-    mu: (d,), sigma: (d, d) symmetric positive semidefinite, finite. Raises ValueError when shapes differ.
+    tr (Σ1 Σ2)^½ is the sum of the square roots of the eigenvalues of the symmetric Rᵀ Σ2 R with R Rᵀ = Σ1, which are
+    those of Σ1 Σ2: real, and ≥ 0 up to rounding (clipped), at full rank and below it (fewer images than dimensions)
+    alike. mu: (d,), sigma: (d, d) symmetric positive semidefinite, finite. Raises ValueError when shapes differ.
     """
     mu1, mu2 = np.asarray(mu1, np.float64), np.asarray(mu2, np.float64)
     sigma1, sigma2 = np.asarray(sigma1, np.float64), np.asarray(sigma2, np.float64)
     if not (mu1.shape == mu2.shape == (len(mu1),) and sigma1.shape == sigma2.shape == (len(mu1), len(mu1))):
         raise ValueError(f"moments of different shapes: {mu1.shape} {sigma1.shape}, {mu2.shape} {sigma2.shape}")
-    values, vectors = np.linalg.eigh(sigma1)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    product = root @ sigma2 @ root
+    root, other = _root(sigma1, sigma2)
+    product = root.T @ other @ root
     eigenvalues = np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)
     trace = np.trace(sigma1) + np.trace(sigma2) - 2 * np.sqrt(eigenvalues).sum()
     return float(((mu1 - mu2) ** 2).sum() + trace)
+
+
+def _root(sigma1: np.ndarray, sigma2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R with R Rᵀ one of the two covariances, and the other of them; the distance does not mind which."""
+    # By a Cholesky factor the distance takes half of the time that it takes by eigenvectors; but only a covariance of
+    # full rank has one.
+    for one, other in ((sigma1, sigma2), (sigma2, sigma1)):
+        try:
+            return np.linalg.cholesky(one), other
+        except np.linalg.LinAlgError:
+            continue
+    values, vectors = np.linalg.eigh(sigma1)
+    return vectors * np.sqrt(values.clip(min=0)), sigma2
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray, block: int = 1000) -> float:

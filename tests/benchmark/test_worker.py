@@ -1,0 +1,124 @@
+import os
+import time
+
+import numpy as np
+import pytest
+
+from blurdiff.benchmark.memory import TreeMemory, peak_rss
+from blurdiff.benchmark.rows import NotInstalled, Row, Work
+from blurdiff.benchmark.worker import measure, prepare
+
+# What rows build, in processes of their own that find this module by its name.
+
+
+def logging_row(device, threads, path, name):
+    def call():
+        time.sleep(0.01)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(name)
+
+    return Work(call, 5, batch=3, note="as it was", result=lambda: np.array([float(os.environ["OMP_NUM_THREADS"])]))
+
+
+def counted_row(device, threads):
+    import torch
+
+    a = torch.ones(4, 4)
+    return Work(lambda: a @ a, 2, counted=lambda: a @ a)
+
+
+def missing_row(device, threads):
+    raise NotInstalled("something")
+
+
+def failing_row(device, threads):
+    raise ValueError("it cannot\nbe built")
+
+
+def dying_row(device, threads):
+    calls = []
+
+    def call():
+        calls.append(1)
+        if len(calls) > 1:
+            os._exit(3)
+
+    return Work(call, 1)
+
+
+def warning_row(device, threads):
+    import sys
+
+    print("warning: slower than it could be", file=sys.stderr)
+    return Work(lambda: print("progress", file=sys.stderr), 1)
+
+
+def test_rows_are_timed_in_turns_and_one_that_fails_leaves_the_others_alone(tmp_path, capfd):
+    path = str(tmp_path / "log")
+    rows = [
+        Row("stage", "a", logging_row, {"path": path, "name": "a"}),
+        Row("stage", "missing", missing_row),
+        Row("stage", "failing", failing_row),
+        Row("stage", "dying", dying_row),
+        Row("stage", "b", logging_row, {"path": path, "name": "b"}),
+    ]
+    found = {m.row.implementation: m for m in measure(rows, "cpu", threads=2, repeats=3, seconds=0.02)}
+    assert list(found) == ["a", "missing", "failing", "dying", "b"]
+    assert found["missing"].note == "not installed: something"
+    assert found["failing"].note == "failed: ValueError: it cannot be built"
+    assert found["dying"].note.startswith("its process ended with 3")
+    assert not found["missing"].seconds and not found["failing"].seconds and not found["dying"].seconds
+    error = capfd.readouterr().err
+    assert "stage, failing: failed: ValueError" in error and "stage, dying: its process ended" in error
+    for name in "ab":
+        m = found[name]
+        assert len(m.seconds) == 3 and m.items == 5 and m.batch == 3 and m.note == "as it was"
+        assert all(seconds >= 0.01 * m.calls for seconds in m.seconds)
+        assert m.result == [2.0]  # the threads that were asked for
+        assert m.peak_memory > 1e7 and m.memory_kind == "RSS"
+    timed = (tmp_path / "log").read_text()
+    # Two calls each to warm up; then the rounds, every other one reversed.
+    a, b = found["a"].calls, found["b"].calls
+    assert timed == "aabb" + "a" * a + "b" * b + "b" * b + "a" * a + "a" * a + "b" * b
+
+
+def test_rows_of_one_process_and_what_is_counted():
+    rows = [Row("stage", "one", counted_row, host="both"), Row("stage", "two", warning_row, host="both")]
+    one, two = measure(rows, "cpu", threads=1, repeats=2, seconds=0.0)
+    assert (one.calls, one.flops, one.n_bytes) == (1, 2 * 4**3 / 2, 3 * 64 / 2)
+    assert one.peak_memory is None  # of both together, which says nothing of either
+    assert two.note == "warning: slower than it could be" and len(two.seconds) == 2
+
+
+def test_prepare_runs_elsewhere_and_raises_here():
+    assert prepare(os.getppid) == os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        prepare(divmod, 1, 0)
+
+
+def test_peak_memory_grows():
+    before = peak_rss()
+    block = np.ones(before // 8 + 1_000_000)
+    assert peak_rss() > before and block.sum() > 0
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="only Linux tells")
+def test_memory_of_a_process_and_its_children():
+    import subprocess
+    import sys
+
+    def peak(n_children):
+        code = "import subprocess, sys, time\nblock = bytearray(30_000_000)\nprint(flush=True)\ntime.sleep(60)"
+        command = [sys.executable, "-c", code]
+        with TreeMemory(os.getpid()) as memory:
+            children = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(n_children)]
+            for child in children:
+                child.stdout.readline()
+            time.sleep(0.5)
+        for child in children:
+            child.kill()
+            child.communicate()
+        return memory.peak
+
+    own = peak(0)
+    assert own > 1e7 and peak(2) > own + 5e7

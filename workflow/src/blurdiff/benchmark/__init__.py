@@ -1,0 +1,1 @@
+"""Every stage timed beside what a user would take instead, in one run: `snakemake benchmark`."""

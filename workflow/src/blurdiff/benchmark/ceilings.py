@@ -1,0 +1,48 @@
+"""What the device can do at most: a large matrix product in each precision, and a large copy."""
+
+from pathlib import Path
+
+from blurdiff.benchmark.rows import CEILINGS, COPY, MATMUL, Row, Work
+
+
+def rows(device: str, quick: bool) -> list[Row]:
+    size = (512 if quick else 2048) if device == "cpu" else 8192
+    n_bytes = 1 << ((24 if quick else 28) if device == "cpu" else 32)  # a GPU's caches hold up to 2^27 bytes
+    products = [
+        Row(CEILINGS, MATMUL[precision], matrix_product, {"precision": precision, "size": size},
+            unit="FLOP/s", host=CEILINGS)
+        for precision in (MATMUL if device == "cuda" else ["fp32", "bf16"] if has_bf16() else ["fp32"])
+    ]  # fmt: skip
+    return [*products, Row(CEILINGS, COPY, copy, {"n_bytes": n_bytes}, unit="bytes/s", host=CEILINGS)]
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself. One that does not takes a hundred times as long as for fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def matrix_product(device, threads: int, precision: str, size: int) -> Work:
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))  # zeros would be faster
+    out = torch.empty_like(a)
+
+    def call() -> None:
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        torch.matmul(a, b, out=out)
+
+    return Work(call, 2 * size**3, precision, note=f"{size} x {size} by {size} x {size}")
+
+
+def copy(device, threads: int, n_bytes: int) -> Work:
+    import torch
+
+    source = torch.randint(0, 255, (n_bytes,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return Work(lambda: target.copy_(source), 2 * n_bytes, "", note=f"{n_bytes / 1e6:,.0f} MB; bytes read and written")

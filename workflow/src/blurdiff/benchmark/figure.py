@@ -1,0 +1,98 @@
+"""The benchmark as a figure: how much faster than its baseline each implementation is, stage by stage."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from blurdiff.benchmark.process import STAGE as PROCESS
+from blurdiff.benchmark.rows import CEILINGS
+from blurdiff.files import write_text
+from blurdiff.reporting import style
+
+BAR, BASELINE, TARGET = "#0072b2", "#b8b8b8", "#d55e00"
+TOP, BOTTOM, LINE, GAP = 0.25, 0.6, 0.17, 0.2  # inches
+
+
+def write(rows: Sequence[dict], png: str, quick: bool = False) -> None:
+    """The figure of the table's rows as PNG, PDF and caption (.md), beside one another."""
+    with style.style():
+        figure, caption = draw(rows, quick)
+        style.save(figure, png, Path(png).with_suffix(".pdf"), "blurdiff benchmark")
+    write_text(Path(png).with_suffix(".md"), caption + "\n")
+
+
+def draw(rows: Sequence[dict], quick: bool = False) -> tuple[Figure, str]:
+    """Bars of the ratio to the baseline, with its spread and the targets; returns figure and caption."""
+    shown = [row for row in rows if row["stage"] not in (CEILINGS, PROCESS) and row["ratio"] != ""]
+    stages = list(dict.fromkeys(row["stage"] for row in shown))
+    height = TOP + BOTTOM + LINE * (len(shown) + len(stages)) + GAP * len(stages)
+    figure = Figure(figsize=(style.TEXT_WIDTH, height))
+    axes = figure.add_axes((0.42, BOTTOM / height, 0.56, 1 - (TOP + BOTTOM) / height))
+    position = 0.0
+    for stage in stages:
+        axes.annotate(stage, (-0.74, position), xycoords=("axes fraction", "data"), va="center", weight="bold",
+                      fontsize=8, annotation_clip=False)  # fmt: skip
+        position += LINE
+        for row in (row for row in shown if row["stage"] == stage):
+            _bar(axes, row, position)
+            position += LINE
+        position += GAP
+    _frame(axes, shown, position)
+    measured_on = sorted({f"{row['device_name']} ({row['device']}, threads: {row['threads']})" for row in shown})
+    caption = (
+        "Throughput over that of the grey baseline of the same stage, measured in the same run: medians of"
+        f" {max((row['repeats'] for row in shown), default=0)} interleaved repeats; the thin line spans the ratios"
+        " within the rounds. Orange marks are the throughput wanted. Beside each bar: the ratio, the throughput and,"
+        " where FLOPs are counted, the share of the measured matrix product in the row's precision."
+        f" Device: {'; '.join(measured_on)}. {shown[0]['versions'] if shown else ''}."
+    )
+    if quick:
+        caption = f"Of --quick: sizes are tiny and the numbers mean nothing. {caption}"
+    return figure, caption
+
+
+def _bar(axes: Axes, row: dict, at: float) -> None:
+    baseline = row["implementation"] == row["baseline"]
+    ratio = row["ratio"]
+    axes.barh(at, ratio, height=0.72 * LINE, color=BASELINE if baseline else BAR, zorder=2)
+    if not baseline:
+        axes.plot([row["ratio_min"], row["ratio_max"]], [at, at], color=style.INK, linewidth=0.8, zorder=3)
+    for wanted in targets(row):
+        axes.plot([wanted] * 2, [at - 0.5 * LINE, at + 0.5 * LINE], color=TARGET, linewidth=1.6, zorder=4)
+    name = row["implementation"]
+    axes.annotate(name, (-0.02, at), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7)
+    share = row["share_of_matrix_product"]
+    text = f"{ratio:.2f}×  {amount(row['throughput'])} {row['unit']}" + (f", {share:.0%}" if share != "" else "")
+    end = max([ratio, row["ratio_max"], *targets(row)])
+    axes.annotate(text, (end, at), (4, 0), textcoords="offset points", va="center", fontsize=6.5, color=style.INK,
+                  zorder=5)  # fmt: skip
+
+
+def targets(row: dict) -> list[float]:
+    """The targets of a row as ratios to its baseline: one against another row stands where that row's ratio would
+    have to be reached by so much."""
+    found = []
+    for wanted, reached in zip(str(row["target"]).split("; "), str(row["reached"]).split("; "), strict=False):
+        if wanted and reached:
+            least = float(wanted.removeprefix("at least ").split()[0])
+            found.append(row["ratio"] * least / float(reached))
+    return found
+
+
+def amount(value: float) -> str:
+    """Three digits: 0.0712, 3.4, 512, 1,420."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _frame(axes: Axes, shown: Sequence[dict], bottom: float) -> None:
+    axes.set_ylim(bottom - GAP, -LINE)
+    ends = [value for row in shown for value in (row["ratio"], row["ratio_max"], *targets(row))]
+    axes.set_xlim(0, 1.75 * max(ends, default=1))  # room for the words beside the longest bar
+    axes.axvline(1, color=style.GREY, linewidth=0.8, zorder=1)
+    axes.set_xlabel("throughput / baseline")
+    axes.set_yticks([])
+    axes.grid(axis="y", visible=False)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)

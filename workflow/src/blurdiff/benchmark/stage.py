@@ -1,0 +1,142 @@
+"""Time every stage beside what a user would take instead, in one run, and write a table and a figure.
+
+Each implementation has a process of its own; those of a stage are timed in turns, round by round, so that a slow moment
+of the machine meets all. Warming up and compiling are left out. A row gives the median, least and largest throughput,
+the ratio to the baseline of its stage, FLOPs and bytes counted while the operators ran, which part of the device's
+ceilings (a large matrix product and a large copy, measured here too) that is, peak memory, and whether results agree.
+
+On a CPU the network and batch are the default config's, on a GPU the paper's, or what --settings says. The process is
+timed beside the paper's network.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from blurdiff.errors import UserError
+
+STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the stage."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads and worker processes (default: 1)")
+    parser.add_argument("--settings", help="a run's settings, for training and sampling: JSON, or a path")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="(default: all)")
+    parser.add_argument("--lmdb", metavar="DIR", help="preprocess this one instead of synthetic images of LSUN's size")
+    parser.add_argument("--weights", metavar="PTH", help="pytorch-fid's weights (default: random ones)")
+    parser.add_argument("--repeats", type=int, help="timed repeats of each row (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
+    parser.add_argument("--output", required=True, metavar="CSV", help="table to write")
+    parser.add_argument("--figure", metavar="PNG", help="figure to write; .pdf and the caption, .md, stand beside it")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The stage."""
+    from blurdiff.benchmark import table, worker
+    from blurdiff.benchmark.settings import settings_for
+    from blurdiff.config import read_settings
+
+    repeats = arguments.repeats or (2 if arguments.quick else 5)
+    for name, value in {"threads": arguments.threads, "repeats": repeats}.items():
+        if value < 1:
+            raise UserError(f"--{name} must be 1 or more, not {value}")
+    given = read_settings(arguments.settings) if arguments.settings else None
+    settings = settings_for(arguments.device, given, arguments.quick)
+    names = {"cpu": table.name_of_device("cpu")}
+    if arguments.device == "cuda":
+        names["cuda"] = worker.prepare(_gpu_name, arguments.threads)
+    seconds = 0.01 if arguments.quick else 1.5
+    measured, start = [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="blurdiff-benchmark-") as folder:
+        for rows in plan(arguments, settings, Path(folder)):
+            print(f"{time.monotonic() - start:4.0f} s: {rows[0].stage}", file=sys.stderr, flush=True)
+            measured.append(worker.measure(rows, arguments.device, arguments.threads, repeats, seconds))
+            for measurement in measured[-1]:
+                report(measurement)
+    rows = table.table(measured, arguments.device, names, arguments.threads)
+    write_csv(arguments.output, rows)
+    if arguments.figure:
+        worker.prepare(_draw, rows, arguments.figure, arguments.quick)
+    print(f"{time.monotonic() - start:4.0f} s: done", file=sys.stderr)
+
+
+def plan(arguments: argparse.Namespace, settings: dict, folder: Path):
+    """Yield the rows of each stage in turn; what they read is made just before."""
+    from blurdiff.benchmark import ceilings, features, frechet, preprocessing, process, sampling, training, worker
+    from blurdiff.benchmark.settings import PAPER, settings_for
+
+    device, quick, wanted = arguments.device, arguments.quick, arguments.stages
+    yield ceilings.rows(device, quick)
+    if "training" in wanted:
+        yield from training.stages(settings, quick)
+    if "sampling" in wanted:
+        yield sampling.rows(settings, quick)
+    if "preprocessing" in wanted:
+        stages = preprocessing.stages(quick, folder, arguments.lmdb, arguments.threads)
+        if not arguments.lmdb:
+            n = stages[0][0].arguments["n"]
+            formats = preprocessing.formats_of(quick)
+            with suppress(ModuleNotFoundError):  # the rows say what is not installed
+                worker.prepare(preprocessing.prepare, str(folder), min(n, 256), n, formats, arguments.threads)
+        yield from stages
+    if "features" in wanted:
+        stages = features.stages(device, quick, folder, arguments.weights)
+        with suppress(ModuleNotFoundError):
+            worker.prepare(features.prepare, str(folder), stages[0][0].arguments["n"], arguments.weights)
+        yield from stages
+    if "frechet" in wanted:
+        yield frechet.rows(quick)
+    if "process" in wanted:
+        beside = settings if quick else settings_for(device, PAPER)
+        yield process.rows(beside, quick)
+
+
+def report(measurement) -> None:
+    """One line on stderr."""
+    import statistics
+
+    row, rates = measurement.row, measurement.rates
+    if rates:
+        median, unit = statistics.median(rates), row.unit
+        size = f"; {measurement.parameters:,} parameters" if measurement.parameters else ""
+        print(f"    {row.implementation}: {median:,.4g} {unit} ({min(rates):,.4g} to {max(rates):,.4g}){size}",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+
+def write_csv(path: str, rows: list[dict]) -> None:
+    """The table, numbers to six digits."""
+    import csv
+
+    from blurdiff.benchmark.table import COLUMNS
+    from blurdiff.files import atomic_path
+
+    def cell(value: object) -> object:
+        return f"{value:.6g}" if isinstance(value, float) else value
+
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+
+
+# What needs torch or matplotlib runs in processes of its own: they would make this one large, and a process that is
+# started from a large one counts its memory as if it were its own.
+
+
+def _gpu_name(threads: int) -> str:
+    from blurdiff.benchmark.table import name_of_device
+    from blurdiff.devices import pick_device
+
+    pick_device("cuda", threads)
+    return name_of_device("cuda")
+
+
+def _draw(rows: list[dict], path: str, quick: bool) -> None:
+    from blurdiff.benchmark.figure import write
+
+    write(rows, path, quick)

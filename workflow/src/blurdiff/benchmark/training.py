@@ -1,0 +1,201 @@
+"""The training step: ours, the way that the paper's code trains, and diffusers' UNet2DModel trained as its users do."""
+
+from collections.abc import Iterator
+
+from blurdiff.benchmark.ceilings import has_bf16
+from blurdiff.benchmark.rows import NotInstalled, Row, Target, Work
+from blurdiff.benchmark.settings import named, with_keys
+
+N_IMAGES = 4096
+PLAIN = "ours as the paper's code trains, eager fp32"
+DIFFUSERS = "diffusers' UNet2DModel, eager fp32"
+BIG_BATCH = 128
+
+
+def stages(settings: dict, quick: bool) -> list[list[Row]]:
+    """The rows of each batch size: the config's, and on a GPU 128 images too."""
+    device, batch = settings["training"]["device"], settings["training"]["batch_size"]
+    batches = [batch] if device == "cpu" else sorted({batch, BIG_BATCH})
+    return [rows(with_keys(settings, "training", batch_size=batch), quick) for batch in batches]
+
+
+def rows(settings: dict, quick: bool) -> list[Row]:
+    training = settings["training"]
+    device, batch = training["device"], training["batch_size"]
+    stage = f"training step, batch {batch}"
+    if device == "cpu":
+        baseline, chosen = DIFFUSERS, (training["precision"], bool(training["compile"]))
+        ways = [("fp32", False), *([("bf16", False)] if has_bf16() else [])]
+        targets = (Target(DIFFUSERS, 1.5),)
+    else:
+        baseline, chosen = PLAIN, (training["precision"], training["compile"] is not False)
+        ways = [("bf16", False), ("bf16", True)]
+        # Of the paper's network; at 16 images a step the target is a ratio, at 128 a share of what the GPU can do.
+        targets = (Target("matrix product", 0.4),) if batch >= BIG_BATCH else (Target(PLAIN, 4.0),)
+    ways = [chosen] if quick else [*ways, *([] if chosen in ways else [chosen])]
+    of = {"baseline": baseline, "images_per_item": 1.0}
+    result = [
+        Row(stage, DIFFUSERS, plain, {"settings": settings, "network": "diffusers"}, **of),
+        Row(stage, PLAIN, plain, {"settings": settings, "network": "ours"}, **of),
+    ]
+    for precision, compiled in ways:
+        own = with_keys(settings, "training", precision=precision, compile=compiled)
+        aimed = targets if (precision, compiled) == chosen else ()
+        result.append(Row(stage, named(precision, compiled, device), fast, {"settings": own}, targets=aimed, **of))
+    return result
+
+
+def fast(device, threads: int, settings: dict) -> Work:
+    """The step and the feed that the stage `train` uses."""
+    from blurdiff.training.feed import batches
+    from blurdiff.training.step import TrainingStep
+
+    training = settings["training"]
+    step = TrainingStep(settings, device)
+    feed = batches(random_images(settings["resolution"]), training, settings["seed"], 0, step.own, device)
+
+    def counted() -> None:
+        eager = TrainingStep(with_keys(settings, "training", compile=False), device) if step.compiled else step
+        eager(next(feed))
+
+    def finite() -> None:
+        if step.first_bad.isfinite():
+            raise ArithmeticError(f"the loss is not finite at step {int(step.first_bad)}")
+
+    return Work(
+        lambda: step(next(feed)), training["batch_size"], training["precision"], training["batch_size"],
+        settings["resolution"], sum(parameter.numel() for parameter in step.state.parameters), counted,
+        fused=step.compiled, result=finite,
+        note="" if step.compiled or not training["compile"] else "could not be compiled: runs eagerly",
+    )  # fmt: skip
+
+
+def plain(device, threads: int, settings: dict, network: str) -> Work:
+    """A training loop of the usual kind in PyTorch's defaults: a DataLoader, Adam, an average kept parameter by
+    parameter, and the loss read at every step. `network`: "ours", on blurred images; or "diffusers", on noised ones, by
+    its own DDPMScheduler and EMAModel."""
+    import torch
+    import torch.nn.functional as F
+
+    training = settings["training"]
+    batch = training["batch_size"]
+    torch.manual_seed(0)
+    model, predict, noised, update_average = (_diffusers if network == "diffusers" else _ours)(device, settings)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training["learning_rate"])
+    feed = loader(settings["resolution"], batch, device)
+    n_timesteps = settings["process"]["n_timesteps"]
+
+    def step() -> None:
+        x_0 = next(feed).to(device)
+        i = torch.randint(1, n_timesteps, (batch,), device=device)
+        noise = torch.randn_like(x_0)
+        loss = F.mse_loss(predict(noised(x_0, i, noise), i), noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        update_average()
+        loss.item()
+
+    tf32 = device.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return Work(
+        step, batch, "tf32" if tf32 else "fp32", batch, settings["resolution"],
+        sum(parameter.numel() for parameter in model.parameters()), step,
+        note="PyTorch's defaults: convolutions in TF32, matrix products in fp32" if tf32 else "",
+    )  # fmt: skip
+
+
+def _ours(device, settings: dict) -> tuple:
+    """(network, its prediction, noised images, update of the average) of ours, as the paper's code has them."""
+    import torch
+
+    from blurdiff.diffusion.families import build_process
+    from blurdiff.unet import UNet
+
+    model = UNet(settings["resolution"], **settings["network"]).to(device).train()
+    average = [parameter.detach().clone() for parameter in model.parameters()]
+    process = build_process(settings["process"], settings["resolution"]).to(device)
+    decay = settings["training"]["ema_decay"]
+
+    @torch.no_grad()
+    def update_average() -> None:
+        for kept, parameter in zip(average, model.parameters(), strict=True):
+            kept.lerp_(parameter, 1 - decay)
+
+    return model, model, process.q_sample, update_average
+
+
+def _diffusers(device, settings: dict) -> tuple:
+    """The same of diffusers' network with as many parameters, its noise and its average."""
+    network = diffusers_network(settings).to(device).train()
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+
+    scheduler = DDPMScheduler(settings["process"]["n_timesteps"])
+    average = EMAModel(network.parameters(), decay=settings["training"]["ema_decay"])
+    average.to(device)
+
+    def predict(x, i):
+        return network(x, i).sample
+
+    def noised(x_0, i, noise):
+        return scheduler.add_noise(x_0, noise, i)
+
+    return network, predict, noised, lambda: average.step(network.parameters())
+
+
+def diffusers_network(settings: dict):
+    """diffusers' UNet2DModel for a config's network: as many parameters, the same widths, blocks and attention.
+
+    Where attention has several widths, so that UNet2DModel cannot have four heads at each, all heads are as wide as
+    ours are in the widest: the same parameters and operations but for the number of heads.
+    """
+    import torch
+
+    from blurdiff.unet import UNet
+    from blurdiff.weights import to_diffusers
+
+    try:
+        from diffusers import UNet2DModel
+    except ImportError as error:
+        raise NotInstalled("diffusers") from error
+    resolution, network = settings["resolution"], settings["network"]
+    sizes = [resolution >> level for level in range(len(network["multipliers"]))]
+    attends = [size in network["attention_resolutions"] for size in sizes]
+    with torch.device("meta"):
+        middle_only = {**network, "attention_resolutions": []}
+        _, config = to_diffusers(UNet(resolution, **middle_only), middle_only, resolution)
+        n_parameters = sum(parameter.numel() for parameter in UNet(resolution, **network).parameters())
+    config["down_block_types"] = ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends]
+    config["up_block_types"] = ["AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)]
+    theirs = UNet2DModel.from_config(config)
+    if (found := sum(parameter.numel() for parameter in theirs.parameters())) != n_parameters:
+        raise RuntimeError(f"diffusers' network has {found:,} parameters, ours {n_parameters:,}")
+    return theirs
+
+
+def random_images(resolution: int):
+    """uint8 (n, R, R, 3); what they show does not matter to the time that a step takes."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (N_IMAGES, resolution, resolution, 3), dtype=np.uint8)
+
+
+def loader(resolution: int, batch: int, device) -> Iterator:
+    """Float batches (B, 3, R, R) in [-1, 1] without end, by a shuffling DataLoader; on a GPU with two workers."""
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    images = random_images(resolution)
+
+    class Images(Dataset):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int):
+            return torch.from_numpy(images[index]).permute(2, 0, 1).float() / 127.5 - 1
+
+    on_gpu = device.type == "cuda"
+    workers = {"num_workers": 2, "persistent_workers": True, "pin_memory": True} if on_gpu else {}
+    batches = DataLoader(Images(), batch, shuffle=True, drop_last=True, **workers)
+    while True:
+        yield from batches
