@@ -2,6 +2,8 @@
 
 import os
 
+pytest_plugins = ["faults.tally"]  # prints the fault suite's tally; under xdist only this file is read in time
+
 # Before anything imports numpy or torch: several threads on small arrays only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")

@@ -145,7 +145,8 @@ def words(process: psutil.Process) -> list[str]:
 
 
 def strike(pipeline: Pipeline, fault: str, victim: psutil.Process, rng: random.Random) -> None:
-    """Let the fault happen; Snakemake is left running, or started again."""
+    """Let the fault happen; Snakemake is left running, or started again. psutil.NoSuchProcess when the victim has just
+    ended by itself."""
     if fault == SECOND:
         second, output = pipeline.call("--", TABLE)
         assert second.wait(PATIENCE) == 1
@@ -156,8 +157,7 @@ def strike(pipeline: Pipeline, fault: str, victim: psutil.Process, rng: random.R
     if not target.startswith("Snakemake"):
         if target.startswith("a worker"):
             victim = rng.choice([child for child in victim.children() if maps_lmdb(child.pid)] or [victim])
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended at this very moment, which is as good
-            victim.send_signal(number)
+        victim.send_signal(number)
         return
     for process in [pipeline.snakemake] if number == signal.SIGKILL else pipeline.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -204,9 +204,12 @@ def test_killed_again_and_again(tmp_path, undisturbed, faults, round_of_kills):
             time.sleep(delay)
             if not lives(victim):
                 continue
-            print(f"{time.monotonic() - begun:6.2f} s: {stage} has worked for {delay:.3f} s: {fault}", flush=True)
+            try:
+                strike(pipeline, fault, victim, rng)
+            except psutil.NoSuchProcess:
+                continue
             faults.inject(fault)
-            strike(pipeline, fault, victim, rng)
+            print(f"{time.monotonic() - begun:6.2f} s: {stage} had worked for {delay:.3f} s: {fault}", flush=True)
             del schedule[0]
             if stage == "train":
                 del progress[0]
