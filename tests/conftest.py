@@ -2,14 +2,14 @@
 
 import os
 
-pytest_plugins = ["faults.tally"]  # prints the fault suite's tally; under xdist only this file is read in time
-
 # Before anything imports numpy or torch: several threads on small arrays only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
+
+pytest_plugins = ["faults.tally"]  # prints the fault suite's tally; under xdist only this file is read in time
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")
