@@ -9,7 +9,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
 
+from blurdiff.data.parallel import available_cores
+
 pytest_plugins = ["faults.tally"]  # prints the fault suite's tally; under xdist only this file is read in time
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: the tests of Slurm wait most of the time."""
+    return available_cores() + 1

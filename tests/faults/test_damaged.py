@@ -31,7 +31,6 @@ TRUNCATED = {
     "model": (f"{RUN}/model.safetensors", "sample", "delete it and run again", ["train"]),
     "shard": (f"{RUN}/shards/1.npz", "gather", "delete it and run again", ["sample 1"]),
     "samples": (f"{RUN}/samples.npz", "evaluate", "gather the samples again", ["gather"]),
-    "reference": ("results/reference/photos/statistics.npz", "evaluate", "again", ["reference"]),
     "evaluation": (f"{RUN}/fid.json", "table", "", ["evaluate"]),
 }
 
