@@ -35,6 +35,7 @@ def evidence(folder: Path, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
 
 
+@pytest.mark.skipif("BLURDIFF_SLOW" not in os.environ, reason="a minute of whole runs; BLURDIFF_SLOW=1 runs it")
 def test_evidence(tmp_path):
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(TOY))
     stopped = evidence(tmp_path, "--minutes", "0.15")
