@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from blurdiff.benchmark.features import random_inception
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
 from blurdiff.evaluation.features import FeatureNetwork, WeightsFile, extract, load_inception, load_network
@@ -35,24 +36,8 @@ def all_features(network, images, batch_size):
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
     """Random weights with the layout of pytorch-fid's, and what describes the file."""
-    from pytorch_fid import inception
-    from torchvision.models import Inception3
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(Inception3, "load_state_dict", lambda *_: None)
-        network = inception.fid_inception_v3()
-    generator = torch.Generator().manual_seed(0)
-    state = network.state_dict()
-    for name, value in state.items():
-        if value.ndim == 4:
-            value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
-        elif name.endswith(("bn.weight", "running_var")):
-            value.uniform_(0.5, 1.5, generator=generator)
-        elif name.endswith(("bn.bias", "running_mean")):
-            value.normal_(0, 0.1, generator=generator)
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    torch.save(state, path, _use_new_zipfile_serialization=False)  # the old format, as published
+    torch.save(random_inception(), path, _use_new_zipfile_serialization=False)  # the old format, as published
     return path, WeightsFile(path.name, path.stat().st_size, sha256_file(path))
 
 
