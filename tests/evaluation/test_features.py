@@ -1,6 +1,5 @@
 import os
 import pickle
-import platform
 import urllib.error
 
 import numpy as np
@@ -200,9 +199,3 @@ def test_images_reach_the_network_as_they_are():
     network = FeatureNetwork("inception", 12, 2, "0", CPU, lambda x: x.permute(0, 2, 3, 1).flatten(1))
     images = random_images(7, 2)
     np.testing.assert_array_equal(all_features(network, images, 3), images.reshape(7, 12))
-
-
-def test_keep_freed_memory_is_for_glibc_alone(monkeypatch):
-    assert features.keep_freed_memory() == (platform.system() == "Linux" and platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr(features.sys, "platform", "darwin")
-    assert not features.keep_freed_memory()

@@ -1,7 +1,9 @@
 """Where and how precisely to compute, as the config says."""
 
 import contextlib
+import ctypes
 import os
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -16,10 +18,11 @@ def pick_device(name: str, threads: int) -> torch.device:
     """The device "cpu", or for "cuda" one GPU, with `threads` CPU threads for torch; UserError when there is no GPU.
 
     Of several GPUs a process takes one that no other job of this pipeline has, and keeps it: Snakemake's `gpu` resource
-    counts jobs but does not say which GPU is whose.
+    counts jobs but does not say which GPU is whose. A process that computes on the CPU keeps its freed memory.
     """
     torch.set_num_threads(threads)
     if name == "cpu":
+        keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError(
@@ -28,6 +31,22 @@ def pick_device(name: str, threads: int) -> torch.device:
     index = _own_gpu()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def keep_freed_memory() -> bool:
+    """Make the C library keep memory that PyTorch frees, instead of returning it to the system; True where it can.
+
+    Each layer's output is up to tens of megabytes, which glibc maps afresh and the system fills with zeros every time.
+    On one thread EfficientNet-Lite0 becomes 1.5 to 2 times as fast without that, Inception 1.3 times, sampling by the
+    default's network 1.3 times, its training 1.05 times. Elsewhere than on Linux with glibc it does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
 
 
 @cache  # once a process

@@ -39,14 +39,13 @@ def run(arguments: argparse.Namespace) -> None:
     from blurdiff.data.images import to_uint8
     from blurdiff.diffusion.samplers import step_grid
     from blurdiff.evaluation.evaluate import check_features, check_reference, compare
-    from blurdiff.evaluation.features import extract, keep_freed_memory, load_network
+    from blurdiff.evaluation.features import extract, load_network
     from blurdiff.evaluation.frechet import read_statistics
     from blurdiff.files import atomic_path
     from blurdiff.sampling import draw, load_sampler
 
     settings = read_settings(arguments.settings)
     process_settings = settings["process"]
-    keep_freed_memory()
     reference = read_statistics(arguments.reference)
     check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
     settings["sampling"]["shard_size"] = arguments.n_samples

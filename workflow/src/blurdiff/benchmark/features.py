@@ -155,10 +155,11 @@ def ours(
     """What the stages `reference` and `evaluate` do to images."""
     import numpy as np
 
+    from blurdiff.devices import keep_freed_memory
     from blurdiff.evaluation import features as own
     from blurdiff.files import sha256_file
 
-    own.keep_freed_memory()
+    keep_freed_memory()
     if network == "inception" and weights is None:
         path = Path(folder, "inception.pth")
         expected = own.WeightsFile(path.name, path.stat().st_size, sha256_file(path))

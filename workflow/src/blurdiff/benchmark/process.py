@@ -25,9 +25,13 @@ def rows(settings: dict, quick: bool) -> list[Row]:
     return result
 
 
-def _inputs(device, settings: dict, batch: int) -> tuple:
+def _inputs(device, threads: int, settings: dict, batch: int) -> tuple:
+    """Pixels and timesteps, in a process set up as a job is."""
     import torch
 
+    from blurdiff.devices import pick_device
+
+    pick_device(device.type, threads)
     x = torch.randn(batch, 3, settings["resolution"], settings["resolution"], device=device)
     return x, torch.randint(1, settings["process"]["n_timesteps"] + 1, (batch,), device=device)
 
@@ -46,7 +50,7 @@ def forward(device, threads: int, settings: dict, batch: int) -> Work:
     from blurdiff.unet import UNet
 
     network = UNet(settings["resolution"], **settings["network"]).to(device, memory_format=memory_format(device)).eval()
-    x, i = _inputs(device, settings, batch)
+    x, i = _inputs(device, threads, settings, batch)
     tf32 = device.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32"
 
     @torch.inference_mode()
@@ -62,7 +66,7 @@ def q_sample(device, threads: int, settings: dict, batch: int, order: str) -> Wo
     import torch
 
     process = _process(device, settings, order)
-    x, i = _inputs(device, settings, batch)
+    x, i = _inputs(device, threads, settings, batch)
     noise = torch.randn_like(x)
 
     @torch.inference_mode()
@@ -79,7 +83,7 @@ def step(device, threads: int, settings: dict, batch: int, order: str, sampler: 
     from blurdiff.diffusion.samplers import SAMPLERS as FUNCTIONS
 
     process = _process(device, settings, order)
-    x, _ = _inputs(device, settings, batch)
+    x, _ = _inputs(device, threads, settings, batch)
     generator = torch.Generator(device).manual_seed(0)
     half = settings["process"]["n_timesteps"] // 2
 

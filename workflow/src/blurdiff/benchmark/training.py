@@ -47,10 +47,11 @@ def rows(settings: dict, quick: bool) -> list[Row]:
 
 def fast(device, threads: int, settings: dict) -> Work:
     """The step and the feed that the stage `train` uses."""
+    from blurdiff.devices import pick_device
     from blurdiff.training.feed import batches
     from blurdiff.training.step import TrainingStep
 
-    training = settings["training"]
+    training, device = settings["training"], pick_device(device.type, threads)
     step = TrainingStep(settings, device)
     feed = batches(random_images(settings["resolution"]), training, settings["seed"], 0, step.own, device)
 

@@ -187,8 +187,15 @@ def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> No
 
 
 def _device(name: str, threads: int):
+    """The device, and a process as PyTorch makes it but for the number of threads: what a job of ours sets up beyond
+    that, its row sets up itself."""
+    import torch
+
     from blurdiff.devices import pick_device
 
+    if name == "cpu":
+        torch.set_num_threads(threads)
+        return torch.device("cpu")
     return pick_device(name, threads)
 
 

@@ -19,7 +19,6 @@ from blurdiff.evaluation.features import (
     FeatureNetwork,
     add_network_arguments,
     extract,
-    keep_freed_memory,
     load_network,
 )
 from blurdiff.evaluation.frechet import (
@@ -64,7 +63,6 @@ def run(arguments: argparse.Namespace) -> None:
     check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
     described = describe_run(settings)
     device = pick_device(options["device"], options["threads"])
-    keep_freed_memory()
     network = load_network(arguments.network, arguments.weights, device)
     check_features(reference, arguments.reference, network)
 

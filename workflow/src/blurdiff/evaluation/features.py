@@ -9,7 +9,6 @@ it works without a network connection; it compares runs with one another.
 """
 
 import argparse
-import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -255,19 +254,3 @@ def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, source
                 )
             yield features
             advance(len(features))
-
-
-def keep_freed_memory() -> bool:
-    """Make the C library keep memory that PyTorch frees, instead of returning it to the system; True where it can.
-
-    Each layer's output is tens of megabytes, which glibc maps afresh and the system fills with zeros every time. With
-    batches of 32 to 64 on one thread EfficientNet-Lite0 becomes 1.5 to 2 times as fast, Inception 1.3 times. Elsewhere
-    than on Linux with glibc it does nothing.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return False
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from blurdiff.errors import UserError
-from blurdiff.evaluation.features import METRICS, add_network_arguments, extract, keep_freed_memory, load_network
+from blurdiff.evaluation.features import METRICS, add_network_arguments, extract, load_network
 from blurdiff.evaluation.frechet import Moments, accumulate, frechet_distance, moments, remove, write_arrays
 from blurdiff.files import read_json
 
@@ -51,7 +51,6 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.images} holds 1 image; a covariance needs at least 2: use more images")
     sha256 = check_manifest(images, arguments.images, arguments.manifest)
     device = pick_device(arguments.device, arguments.threads)
-    keep_freed_memory()
     network = load_network(arguments.network, arguments.weights, device)
 
     subsets = draw_subsets(len(images), arguments.n_samples, arguments.repeats, arguments.seed)

@@ -136,11 +136,10 @@ def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
     import torch
 
     from blurdiff.devices import pick_device
-    from blurdiff.evaluation.features import FeatureNetwork, compute, keep_freed_memory, load_network
+    from blurdiff.evaluation.features import FeatureNetwork, compute, load_network
     from blurdiff.plan.counts import bare_inception
 
     device = pick_device(evaluation["device"], evaluation["threads"])
-    keep_freed_memory()
     if evaluation["network"] == "inception":
         bare = bare_inception().to(device, memory_format=torch.channels_last)
         network = FeatureNetwork("inception", 2048, 299, "", device, lambda x: bare(x / 255)[0].flatten(1))
