@@ -1,7 +1,6 @@
 """Which device a job takes; GPUs are played by names and by a patched torch.cuda."""
 
 import os
-import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -82,37 +81,3 @@ def test_without_a_gpu():
     with pytest.raises(UserError, match="PyTorch sees no GPU here; set the section's device to cpu"):
         devices.pick_device("cuda", 1)
     assert devices.pick_device("cpu", 1) == torch.device("cpu")
-
-
-def test_keep_freed_memory_is_for_glibc_alone(monkeypatch):
-    assert devices.keep_freed_memory() == (platform.system() == "Linux" and platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr(devices.sys, "platform", "darwin")
-    assert not devices.keep_freed_memory()
-
-
-FAULTS = """
-import resource
-import sys
-import torch
-from blurdiff.devices import pick_device
-if sys.argv[1] == "ours":
-    pick_device("cpu", 1)
-def work():
-    kept = [torch.ones(1 << 20) for _ in range(8)]
-for _ in range(3):
-    work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    work()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
-def test_a_job_on_the_cpu_gets_its_memory_from_the_system_once():
-    faults = {}
-    for how in ("ours", "plain"):
-        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, env=environment())
-        faults[how] = int(done.stdout)
-    # 5 × 32 MiB in pages of 4 KiB (or in larger ones) are taken from the system anew, or none.
-    assert faults["ours"] < 50 < faults["plain"]

@@ -1,15 +1,14 @@
 """Where and how precisely to compute, as the config says."""
 
 import contextlib
-import ctypes
 import os
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from blurdiff.allocator import keep_freed_memory
 from blurdiff.errors import UserError
 from blurdiff.gpus import claim
 
@@ -31,22 +30,6 @@ def pick_device(name: str, threads: int) -> torch.device:
     index = _own_gpu()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-def keep_freed_memory() -> bool:
-    """Make the C library keep memory that PyTorch frees, instead of returning it to the system; True where it can.
-
-    Each layer's output is up to tens of megabytes, which glibc maps afresh and the system fills with zeros every time.
-    On one thread EfficientNet-Lite0 becomes 1.5 to 2 times as fast without that, Inception 1.3 times, sampling by the
-    default's network 1.3 times, its training 1.05 times. Elsewhere than on Linux with glibc it does nothing.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return False
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
 
 
 @cache  # once a process

@@ -155,7 +155,7 @@ def ours(
     """What the stages `reference` and `evaluate` do to images."""
     import numpy as np
 
-    from blurdiff.devices import keep_freed_memory
+    from blurdiff.allocator import keep_freed_memory
     from blurdiff.evaluation import features as own
     from blurdiff.files import sha256_file
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 from tqdm import tqdm
 
+from blurdiff.allocator import keep_freed_memory
 from blurdiff.errors import UserError
 
 
@@ -39,7 +40,7 @@ def ordered_map(function: Callable, tasks: Iterable, workers: int) -> Iterator:
     tasks, context = iter(tasks), multiprocessing.get_context("spawn")
     # Nothing is ever sent: only this process has the writing end, and when that is closed, or this process dies, ...
     lifeline, end = context.Pipe(duplex=False)
-    with lifeline, end, ProcessPoolExecutor(workers, context, _follow_parent, (lifeline,)) as pool:
+    with lifeline, end, ProcessPoolExecutor(workers, context, _start, (lifeline,)) as pool:
         pending = deque()
         try:
             pending.extend(pool.submit(function, task) for task in islice(tasks, 3 * workers))
@@ -55,6 +56,12 @@ def ordered_map(function: Callable, tasks: Iterable, workers: int) -> Iterator:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             end.close()
+
+
+def _start(lifeline: Connection) -> None:
+    """The beginning of a worker."""
+    keep_freed_memory()
+    _follow_parent(lifeline)
 
 
 def _follow_parent(lifeline: Connection) -> None:
