@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blurdiff.benchmark import features, frechet, preprocessing, process, sampling, training
+from blurdiff.benchmark import ceilings, features, frechet, preprocessing, process, sampling, training
 from blurdiff.benchmark.counting import count
 from blurdiff.benchmark.settings import PAPER, settings_for, with_keys
 
@@ -68,6 +68,20 @@ def test_training_steps_compute_the_same_amount(settings):
     # Three forward passes' worth, but for the gradient of the images; the blur takes 3 % of this small network.
     assert max(flops) < 1.05 * min(flops) and 2.8 < min(flops) / forward < 3.1
     works["ours, eager fp32"].result()  # all losses were finite
+
+
+def test_a_model_a_core(settings):
+    rows = rows_by_name(training.rows(settings, quick=False, threads=2))
+    ours = rows["ours, eager fp32, a model a core"]
+    assert f"{training.DIFFUSERS}, a model a core" in rows and ours.baseline == training.DIFFUSERS
+    assert [str(target) for target in ours.targets] == [f"at least 1.5 x {training.DIFFUSERS}"]
+    work = ours.build(CPU, 2, **ours.arguments)
+    work.call()
+    assert work.items == 2 * training.AT_ONCE * settings["training"]["batch_size"]
+    alone = build(rows["ours, eager fp32"])
+    alone.call()
+    assert count(work.counted)[0] == 2 * training.AT_ONCE * count(alone.counted)[0] > 0
+    assert not any("a model a core" in name for name in rows_by_name(training.rows(settings, quick=False)))
 
 
 def test_what_is_timed_of_training_by_device(settings):
@@ -148,3 +162,11 @@ def test_process_rows_run(settings):
         work = build(row)
         work.call()
         assert count(work.counted)[0] > 0
+
+
+def test_ceilings_are_what_they_count():
+    for row in ceilings.rows("cpu", quick=True):
+        work = build(row)
+        work.call()
+        if row.unit == "FLOP/s":
+            assert count(work.call)[0] == work.items

@@ -1,18 +1,27 @@
-"""What the device can do at most: a large matrix product in each precision, and a large copy."""
+"""What the device can do at most: a large matrix product in each precision, and a large copy.
+
+A 3 x 3 convolution of a well-suited size stands beside them, since networks are made of those: on a CPU the two come
+from different libraries, and the convolution can be the faster one.
+"""
 
 from pathlib import Path
 
-from blurdiff.benchmark.rows import CEILINGS, COPY, MATMUL, Row, Work
+from blurdiff.benchmark.rows import CEILINGS, CONVOLUTION, COPY, MATMUL, Row, Work
 
 
 def rows(device: str, quick: bool) -> list[Row]:
     size = (512 if quick else 2048) if device == "cpu" else 8192
     n_bytes = 1 << ((24 if quick else 28) if device == "cpu" else 32)  # a GPU's caches hold up to 2^27 bytes
+    precisions = MATMUL if device == "cuda" else ["fp32", "bf16"] if has_bf16() else ["fp32"]
+    of = {"unit": "FLOP/s", "host": CEILINGS}
+    images = (1 if quick else 8) if device == "cpu" else 256
     products = [
-        Row(CEILINGS, MATMUL[precision], matrix_product, {"precision": precision, "size": size},
-            unit="FLOP/s", host=CEILINGS)
-        for precision in (MATMUL if device == "cuda" else ["fp32", "bf16"] if has_bf16() else ["fp32"])
-    ]  # fmt: skip
+        Row(CEILINGS, MATMUL[name], matrix_product, {"precision": name, "size": size}, **of) for name in precisions
+    ]
+    products += [
+        Row(CEILINGS, f"{CONVOLUTION}, {name}", convolution, {"precision": name, "images": images}, **of)
+        for name in precisions
+    ]
     return [*products, Row(CEILINGS, COPY, copy, {"n_bytes": n_bytes}, unit="bytes/s", host=CEILINGS)]
 
 
@@ -38,6 +47,28 @@ def matrix_product(device, threads: int, precision: str, size: int) -> Work:
         torch.matmul(a, b, out=out)
 
     return Work(call, 2 * size**3, precision, note=f"{size} x {size} by {size} x {size}")
+
+
+def convolution(device, threads: int, precision: str, images: int) -> Work:
+    """256 to 256 channels at 32 x 32."""
+    import torch
+
+    from blurdiff.devices import memory_format
+
+    channels, side = 256, 32
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    x = torch.randn(images, channels, side, side, device=device).to(dtype, memory_format=memory_format(device))
+    weight = torch.randn(channels, channels, 3, 3, device=device).to(dtype, memory_format=memory_format(device))
+
+    @torch.inference_mode()
+    def call() -> None:
+        if device.type == "cuda":
+            torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+            torch.backends.cudnn.benchmark = True
+        torch.nn.functional.conv2d(x, weight, padding=1)
+
+    flops = 2 * 9 * channels**2 * side**2 * images
+    return Work(call, flops, precision, note=f"{images} x {channels} x {side} x {side}, to as many channels")
 
 
 def copy(device, threads: int, n_bytes: int) -> Work:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 CEILINGS = "ceilings"
 MATMUL = {"fp32": "matrix product, fp32", "tf32": "matrix product, tf32", "bf16": "matrix product, bf16"}
 COPY = "copy"
+CONVOLUTION = "3 x 3 convolution"
 
 
 @dataclass

@@ -73,7 +73,7 @@ def plan(arguments: argparse.Namespace, settings: dict, folder: Path):
     device, quick, wanted = arguments.device, arguments.quick, arguments.stages
     yield ceilings.rows(device, quick)
     if "training" in wanted:
-        yield from training.stages(settings, quick)
+        yield from training.stages(settings, quick, arguments.threads)
     if "sampling" in wanted:
         yield sampling.rows(settings, quick)
     if "preprocessing" in wanted:

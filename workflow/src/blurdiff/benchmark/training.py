@@ -1,6 +1,11 @@
-"""The training step: ours, the way that the paper's code trains, and diffusers' UNet2DModel trained as its users do."""
+"""The training step: ours, the way that the paper's code trains, and diffusers' UNet2DModel trained as its users do.
+
+On a CPU of several cores they are timed twice: one model on all of them, and a model a core, which is how the default
+config trains its runs.
+"""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from blurdiff.benchmark.ceilings import has_bf16
 from blurdiff.benchmark.rows import NotInstalled, Row, Target, Work
@@ -10,16 +15,17 @@ N_IMAGES = 4096
 PLAIN = "ours as the paper's code trains, eager fp32"
 DIFFUSERS = "diffusers' UNet2DModel, eager fp32"
 BIG_BATCH = 128
+AT_ONCE = 4  # steps of each of several models between two looks at the clock
 
 
-def stages(settings: dict, quick: bool) -> list[list[Row]]:
+def stages(settings: dict, quick: bool, threads: int = 1) -> list[list[Row]]:
     """The rows of each batch size: the config's, and on a GPU 128 images too."""
     device, batch = settings["training"]["device"], settings["training"]["batch_size"]
     batches = [batch] if device == "cpu" else sorted({batch, BIG_BATCH})
-    return [rows(with_keys(settings, "training", batch_size=batch), quick) for batch in batches]
+    return [rows(with_keys(settings, "training", batch_size=batch), quick, threads) for batch in batches]
 
 
-def rows(settings: dict, quick: bool) -> list[Row]:
+def rows(settings: dict, quick: bool, threads: int = 1) -> list[Row]:
     training = settings["training"]
     device, batch = training["device"], training["batch_size"]
     stage = f"training step, batch {batch}"
@@ -42,6 +48,15 @@ def rows(settings: dict, quick: bool) -> list[Row]:
         own = with_keys(settings, "training", precision=precision, compile=compiled)
         aimed = targets if (precision, compiled) == chosen else ()
         result.append(Row(stage, named(precision, compiled, device), fast, {"settings": own}, targets=aimed, **of))
+    if device == "cpu" and threads > 1 and not quick:
+        own = with_keys(settings, "training", precision=chosen[0], compile=chosen[1])
+        name = named(*chosen, device)
+        theirs = {"settings": settings, "network": "diffusers"}
+        result += [
+            Row(stage, f"{DIFFUSERS}, a model a core", a_model_a_core, {"build": plain, "arguments": theirs}, **of),
+            Row(stage, f"{name}, a model a core", a_model_a_core, {"build": fast, "arguments": {"settings": own}},
+                targets=targets, **of),
+        ]  # fmt: skip
     return result
 
 
@@ -103,6 +118,50 @@ def plain(device, threads: int, settings: dict, network: str) -> Work:
         sum(parameter.numel() for parameter in model.parameters()), step,
         note="PyTorch's defaults: convolutions in TF32, matrix products in fp32" if tf32 else "",
     )  # fmt: skip
+
+
+def a_model_a_core(device, threads: int, build, arguments: dict) -> Work:
+    """As many models as threads, each trained in a process of its own with one thread; items are the images of all."""
+    from multiprocessing import get_context
+
+    context, ends = get_context("spawn"), []
+    for _ in range(threads):
+        own, other = context.Pipe()
+        context.Process(target=_train_when_asked, args=(other, build, arguments), daemon=True).start()
+        other.close()
+        ends.append(own)
+    described = [end.recv() for end in ends]
+
+    def call() -> None:
+        for end in ends:
+            end.send(AT_ONCE)
+        for end in ends:
+            end.recv()
+
+    def counted() -> None:
+        alone = build(device, 1, **arguments)
+        for _ in range(threads * AT_ONCE):
+            alone.counted()
+
+    return Work(
+        call, threads * AT_ONCE * described[0]["items"], counted=counted, has_processes=True,
+        note=f"{threads} models at once, a thread each; the rate is that of all together",
+        **{key: described[0][key] for key in ("precision", "batch", "resolution", "parameters")},
+    )  # fmt: skip
+
+
+def _train_when_asked(connection, build, arguments: dict) -> None:
+    """A process's life: tell what it does, then take as many steps as it is asked for, until nobody asks."""
+    import torch
+
+    torch.set_num_threads(1)
+    work = build(torch.device("cpu"), 1, **arguments)
+    connection.send({key: getattr(work, key) for key in ("items", "precision", "batch", "resolution", "parameters")})
+    with suppress(EOFError, OSError):
+        while True:
+            for _ in range(connection.recv()):
+                work.call()
+            connection.send(None)
 
 
 def _ours(device, settings: dict) -> tuple:
