@@ -48,12 +48,13 @@ def plain_training(settings, images, n_steps):
     return list(network.parameters()), list(average.module.parameters())
 
 
-def take(settings, images, n_steps, **keywords):
+def take(settings, images, n_steps, device=CPU, **keywords):
     """The training step after n_steps."""
-    step = TrainingStep(settings, CPU, **keywords)
-    batches = feed.batches(images, settings["training"], settings["seed"], 0, step.own, CPU)
+    step = TrainingStep(settings, device, **keywords)
+    batches = feed.batches(images, settings["training"], settings["seed"], 0, step.own, device)
     for _ in range(n_steps):
         step(next(batches))
+    batches.close()
     return step
 
 
@@ -241,3 +242,18 @@ def test_no_step_waits_for_the_gpu(settings, pictures, compile_it, on_device):
         torch.cuda.set_sync_debug_mode("default")
         batches.close()
     assert math.isinf(step.first_bad)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_ways_agree_on_the_gpu(settings, pictures, monkeypatch):
+    """In full float32; cuDNN may add up in another order each time."""
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
+    device = torch.device("cuda", 0)
+    settings["training"].update(device="cuda", compile=False, data_on_device=True)
+    plain = take(settings, pictures, 5, device)
+    for compile_it, on_device in ((False, False), (True, True), (True, False)):
+        settings["training"].update(compile=compile_it, data_on_device=on_device)
+        other = take(settings, pictures, 5, device)
+        assert other.compiled == compile_it and distance(other, plain) < 1e-3
+        assert torch.equal(other.state.loss_counts, plain.state.loss_counts)
+        assert torch.allclose(other.state.loss_sums, plain.state.loss_sums, rtol=1e-3)

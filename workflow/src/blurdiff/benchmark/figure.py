@@ -1,5 +1,6 @@
 """The benchmark as a figure: how much faster than its baseline each implementation is, stage by stage."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from blurdiff.files import write_text
 from blurdiff.reporting import style
 
 BAR, BASELINE, TARGET = "#0072b2", "#b8b8b8", "#d55e00"
+NUMBERS = ("throughput", "ratio", "ratio_min", "ratio_max", "share_of_matrix_product")  # that are drawn
 TOP, BOTTOM, LINE, GAP = 0.25, 0.6, 0.17, 0.2  # inches
 
 
@@ -21,6 +23,16 @@ def write(rows: Sequence[dict], png: str, quick: bool = False) -> None:
         figure, caption = draw(rows, quick)
         style.save(figure, png, Path(png).with_suffix(".pdf"), "blurdiff benchmark")
     write_text(Path(png).with_suffix(".md"), caption + "\n")
+
+
+def write_from_csv(table: str, png: str) -> None:
+    """The figure of a benchmark.csv that was written before."""
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {name: float(row[name]) for name in NUMBERS if row[name] != ""}
+        row["repeats"] = int(row["repeats"])
+    write(rows, png)
 
 
 def draw(rows: Sequence[dict], quick: bool = False) -> tuple[Figure, str]:
