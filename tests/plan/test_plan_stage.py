@@ -145,6 +145,9 @@ def test_without_a_gpu_its_hours_are_not_guessed(workplace, planned, tiny, monke
     assert plan["totals"]["wall_hours"] > 0
 
 
+STARTS_PYTORCH = {"reference", "train", "sample", "evaluate", "sampler_study"}
+
+
 def test_calibration_on_this_cpu(workplace, planned, tiny):
     text = planned(tiny, options=["--calibration-seconds", "0.01"], as_json=False)
     for kind in ("synthesize", "preprocess", "features", "distance", "train", "sample", "start of a job"):
@@ -153,6 +156,9 @@ def test_calibration_on_this_cpu(workplace, planned, tiny):
     assert "CPU-hours: " in text
     assert "from start to end: " in text
     plan = planned(tiny, options=["--calibration-seconds", "0.01"])
+    starts = sum(entry["jobs"] for entry in plan["stages"] if entry["rule"] in STARTS_PYTORCH)
+    assert plan["totals"]["start_hours"] * 3600 == pytest.approx(starts * plan["start_seconds"])
+    assert f" are {starts} starts of PyTorch" in text
     assert all(entry["seconds"] >= 0 for entry in plan["stages"])
     assert all(seconds > 0 for entry in plan["stages"] for _, _, seconds in entry["rates"])
     assert stage(plan, "train")["seconds"] > 2 * plan["start_seconds"] > 0

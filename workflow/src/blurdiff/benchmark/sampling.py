@@ -20,7 +20,7 @@ def rows(settings: dict, quick: bool) -> list[Row]:
     device = sampling["device"]
     if device == "cpu":
         chosen = (sampling["precision"], bool(sampling["compile"]))
-        ways = [("fp32", False), *([("bf16", False)] if has_bf16() else [])]
+        ways = [("fp32", False), ("fp32", True), *([("bf16", False)] if has_bf16() else [])]
         targets = ()
     else:
         chosen, ways = (sampling["precision"], sampling["compile"] is not False), [("bf16", False), ("bf16", True)]

@@ -31,7 +31,7 @@ def rows(settings: dict, quick: bool, threads: int = 1) -> list[Row]:
     stage = f"training step, batch {batch}"
     if device == "cpu":
         baseline, chosen = DIFFUSERS, (training["precision"], bool(training["compile"]))
-        ways = [("fp32", False), *([("bf16", False)] if has_bf16() else [])]
+        ways = [("fp32", False), ("fp32", True), *([("bf16", False)] if has_bf16() else [])]
         targets = (Target(DIFFUSERS, 1.5),)
     else:
         baseline, chosen = PLAIN, (training["precision"], training["compile"] is not False)
