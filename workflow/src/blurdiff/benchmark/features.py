@@ -42,22 +42,28 @@ def stages(device: str, quick: bool, folder: Path, weights: str | None) -> list[
 
 def prepare(folder: str, n: int, weights: str | None) -> None:
     """Write what the rows read: images as an array and as PNG files; random Inception weights where there are none."""
+    from PIL import Image
+
+    for number, image in enumerate(prepare_images(folder, n)):
+        Image.fromarray(image).save(Path(folder, f"{number:06d}.png"))
+    if weights is None:
+        import torch
+
+        torch.save(random_inception(), Path(folder, "inception.pth"))
+
+
+def prepare_images(folder: str, n: int):
+    """Write images.npy, `n` drawn images; returns it."""
     import random
 
     import numpy as np
-    from PIL import Image
 
     from blurdiff.data.synthetic import church
 
     images = np.stack([church.draw(random.Random(k), RESOLUTION, RESOLUTION) for k in range(min(n, 200))])
     images = images[np.arange(n) % len(images)]
     np.save(Path(folder, "images.npy"), images)
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(Path(folder, f"{number:06d}.png"))
-    if weights is None:
-        import torch
-
-        torch.save(random_inception(), Path(folder, "inception.pth"))
+    return images
 
 
 def random_inception() -> dict:

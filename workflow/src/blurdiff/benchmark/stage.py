@@ -18,7 +18,7 @@ from pathlib import Path
 
 from blurdiff.errors import UserError
 
-STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process")
+STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process", "ablations")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def plan(arguments: argparse.Namespace, settings: dict, folder: Path):
     """Yield the rows of each stage in turn; what they read is made just before."""
-    from blurdiff.benchmark import ceilings, features, frechet, preprocessing, process, sampling, training, worker
+    from blurdiff.benchmark import (
+        ablations,
+        ceilings,
+        features,
+        frechet,
+        preprocessing,
+        process,
+        sampling,
+        training,
+        worker,
+    )
     from blurdiff.benchmark.settings import PAPER, settings_for
 
     device, quick, wanted = arguments.device, arguments.quick, arguments.stages
@@ -91,6 +101,14 @@ def plan(arguments: argparse.Namespace, settings: dict, folder: Path):
         yield from stages
     if "frechet" in wanted:
         yield frechet.rows(quick)
+    if "ablations" in wanted:
+        where = folder / "ablations"
+        where.mkdir()
+        stages = ablations.stages(settings, quick, where)
+        n = max(row.arguments["arguments"].get("n", 0) for rows in stages for row in rows)
+        with suppress(ModuleNotFoundError):
+            worker.prepare(features.prepare_images, str(where), n)
+        yield from stages
     if "process" in wanted:
         beside = settings if quick else settings_for(device, PAPER)
         yield process.rows(beside, quick)

@@ -1,0 +1,176 @@
+"""What each optimisation is worth: ours beside ours with one thing taken away, which gives the same results.
+
+A thing is taken away in the row's own process, before anything of ours is loaded there: the code that is timed has no
+switches for it.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from blurdiff.benchmark import features, frechet, sampling, training
+from blurdiff.benchmark.preprocessing import RESOLUTION, drawn_files
+from blurdiff.benchmark.rows import Row, Work
+from blurdiff.benchmark.settings import with_keys
+
+OURS = "ours"
+N_FILES = 64
+
+
+def stages(settings: dict, quick: bool, folder: Path) -> list[list[Row]]:
+    """The rows of each kind of work. `folder` holds what `features.prepare_images` writes."""
+    on_gpu = settings["training"]["device"] == "cuda"
+    own, walked = settings["training"], settings["sampling"]
+
+    def of_training(**keys) -> dict:
+        return {"settings": with_keys(settings, "training", **keys)}
+
+    def of_sampling(**keys) -> dict:
+        return {"settings": with_keys(settings, "sampling", **keys), "n_walked": 2 if quick else 10}
+
+    train, sample = partial(_row, training.fast), partial(_row, sampling.ours, unit="evaluations/s")
+    if on_gpu:
+        compiled = {"compile": True, "precision": "bf16"}
+        steps = [
+            train(OURS, of_training(**compiled)),
+            train("without CUDA graphs", of_training(**compiled), no_cuda_graphs),
+            train("without torch.compile", of_training(**compiled | {"compile": False})),
+            train("without bf16", of_training(**compiled | {"precision": "fp32"})),
+            train("without channels last", of_training(**compiled), no_channels_last),
+            train("without fused Adam", of_training(**compiled), no_fused_adam),
+            train("images read ahead, not resident", of_training(**compiled, data_on_device=False)),
+        ]
+        walks = [
+            sample(OURS, of_sampling(**compiled)),
+            sample("without CUDA graphs", of_sampling(**compiled), no_cuda_graphs),
+            sample("without torch.compile", of_sampling(**compiled | {"compile": False})),
+            sample("without bf16", of_sampling(**compiled | {"precision": "fp32"})),
+            sample("without channels last", of_sampling(**compiled), no_channels_last),
+        ]
+    else:
+        steps = [
+            train(OURS, of_training()),
+            train("without kept memory", of_training(), no_kept_memory),
+            train("channels last", of_training(), channels_last),
+        ]
+        walks = [
+            sample(OURS, of_sampling()),
+            sample("without kept memory", of_sampling(), no_kept_memory, tolerance=0.0),
+            sample("channels last", of_sampling(), channels_last, tolerance=1e-4),
+        ]
+    n, batch = (4, 2) if quick else (2000, 128) if on_gpu else (100, 32)
+    images = {"folder": str(folder), "n": n, "batch": batch, "network": "efficientnet-lite0", "weights": None}
+    extract, close = partial(_row, features.ours), features.TOLERANCE
+    found = [
+        extract(OURS, images),
+        extract("channels first", {**images, "channels_last": False}, tolerance=close),
+        extract("batch normalisation apart", images, no_folding, tolerance=close),
+    ]
+    if not on_gpu:
+        found.insert(1, extract("without kept memory", images, no_kept_memory, tolerance=0.0))
+    distance = partial(_row, frechet.build, unit="distances/s", images_per_item=None, on_cpu=True)
+    size = {"dimension": 64 if quick else 2048, "ours": True}
+    distances = [distance(OURS, size), distance("without Cholesky factors", size, no_cholesky, tolerance=1e-10)]
+    decode = partial(_row, decoding, on_cpu=True)
+    files = {"file_format": "WEBP", "keep": True}
+    decoded = [decode(OURS, files), decode("without kept memory", files | {"keep": False}, tolerance=0.0)]
+    return [
+        [make(stage="ablation: " + what) for make in rows]
+        for what, rows in (
+            (f"training step, batch {own['batch_size']}", steps),
+            (f"sampling, batch {walked['shard_size']}", walks),
+            (features.EFFICIENTNET, found),
+            ("Fréchet distance", distances),
+            ("decoding and resizing, WEBP, one process", decoded),
+        )
+    ]
+
+
+def _row(build, name: str, arguments: dict, take_away=None, unit: str = "images/s", images_per_item=1.0, **keywords):
+    """A Row but for the name of its stage."""
+    wrapped = {"take_away": take_away, "build": build, "arguments": arguments}
+    options = {"unit": unit, "images_per_item": images_per_item if unit == "images/s" else None, **keywords}
+    return partial(Row, implementation=name, build=changed, arguments=wrapped, baseline=OURS, **options)
+
+
+def changed(device, threads: int, take_away, build, arguments: dict) -> Work:
+    """The work of `build` in this process, which `take_away` has changed for good."""
+    if take_away:
+        take_away()
+    return build(device, threads, **arguments)
+
+
+def no_kept_memory() -> None:
+    from blurdiff import allocator, devices
+
+    allocator.keep_freed_memory = devices.keep_freed_memory = lambda: False
+
+
+def no_channels_last() -> None:
+    import torch
+
+    _set_memory_format(torch.contiguous_format)
+
+
+def channels_last() -> None:
+    import torch
+
+    _set_memory_format(torch.channels_last)
+
+
+def _set_memory_format(layout) -> None:
+    from blurdiff import devices
+
+    devices.memory_format = lambda device: layout
+
+
+def no_cuda_graphs() -> None:
+    import torch
+
+    compile_function = torch.compile
+
+    def without(function, *, options: dict, **keywords):
+        return compile_function(function, options=options | {"triton.cudagraphs": False}, **keywords)
+
+    torch.compile = without
+
+
+def no_fused_adam() -> None:
+    import torch
+
+    adam = torch.optim.Adam
+    torch.optim.Adam = lambda parameters, *, fused, **keywords: adam(parameters, **keywords)
+
+
+def no_folding() -> None:
+    from blurdiff.evaluation import features as own
+
+    own.fold = lambda network: None
+
+
+def no_cholesky() -> None:
+    """As with a covariance that has none."""
+    import numpy as np
+
+    def refuse(_):
+        raise np.linalg.LinAlgError
+
+    np.linalg.cholesky = refuse
+
+
+def decoding(device, threads: int, file_format: str, keep: bool) -> Work:
+    """Files of LSUN's size decoded and squashed, as a worker of `preprocess` does; in this process alone."""
+    import numpy as np
+
+    from blurdiff.allocator import keep_freed_memory
+    from blurdiff.data import lsun
+    from blurdiff.data.preprocess import squash
+
+    if keep:
+        keep_freed_memory()
+    values = drawn_files(file_format, N_FILES)
+
+    def call() -> np.ndarray:
+        with lsun.quiet():
+            return np.stack([np.asarray(squash(lsun.decode_image(value), RESOLUTION)) for value in values])
+
+    return Work(call, N_FILES, "", None, RESOLUTION, result=lambda: call().astype(float))
