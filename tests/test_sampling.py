@@ -264,11 +264,11 @@ def test_bf16_is_close(settings, model):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_compiled_samples_on_the_gpu_are_the_plain_ones(settings, model, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
+def test_compiled_samples_on_the_gpu_are_the_plain_ones(settings, model, capsys):
     settings["sampling"].update(device="cuda", batch_size=3)  # the last chunk is not full
     found = []
     for compile_it in (False, True):
         settings["sampling"]["compile"] = compile_it
         found.append(sampling.sample_shard(settings, str(model), 0, 1)["strip_x"])
+    assert "torch.compile failed" not in capsys.readouterr().err
     assert np.abs(found[0] - found[1]).max() < 1e-3 * np.abs(found[0]).max()

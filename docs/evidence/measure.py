@@ -85,7 +85,7 @@ def steps(arguments: argparse.Namespace):
         ]  # fmt: skip
     if "evidence" in arguments.parts:
         yield "evidence", [sys.executable, str(HERE / "run.py"), "--configfile", arguments.configfile,
-                           "--output", str(arguments.output / "evidence")]  # fmt: skip
+                           "--output", str(arguments.output / "runs")]  # fmt: skip
 
 
 class Record:

@@ -1,6 +1,6 @@
 """Run a config seed by seed and keep what may be published of it: tables, figures, timings, and where they come from.
 
-    python docs/evidence/run.py --configfile docs/evidence/cpu.yaml --output docs/evidence/cpu
+    python docs/evidence/run.py --configfile docs/evidence/cpu.yaml --output docs/evidence/cpu/runs
 
 Stopped at any moment, or by --minutes, the same command goes on. After every seed that is finished for all runs the
 output folder is written anew: table1.csv and .md, figures (PNG and caption), timings.csv (wall time, processor time and

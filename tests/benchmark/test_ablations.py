@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from blurdiff import allocator, devices
+from blurdiff import devices
 from blurdiff.benchmark import ablations, features, frechet
 from blurdiff.benchmark.settings import PAPER, settings_for
 from blurdiff.training import step
@@ -26,7 +26,7 @@ def test_every_stage_begins_with_ours(tmp_path, device, settings):
 @pytest.fixture
 def undone(monkeypatch):
     """Give monkeypatch what it is to put back."""
-    for owner, name in ((allocator, "keep_freed_memory"), (devices, "keep_freed_memory"), (devices, "memory_format"),
+    for owner, name in ((devices, "keep_freed_memory"), (devices, "memory_format"),
                         (torch, "compile"), (torch.optim, "Adam"), (np.linalg, "cholesky")):  # fmt: skip
         monkeypatch.setattr(owner, name, getattr(owner, name))
     return monkeypatch
@@ -34,7 +34,7 @@ def undone(monkeypatch):
 
 def test_memory_and_layouts(undone):
     ablations.no_kept_memory()
-    assert devices.keep_freed_memory() is allocator.keep_freed_memory() is False
+    assert devices.keep_freed_memory() is False
     ablations.channels_last()
     assert devices.memory_format(CPU) == torch.channels_last
     ablations.no_channels_last()

@@ -231,6 +231,7 @@ def test_no_step_waits_for_the_gpu(settings, pictures, compile_it, on_device):
     settings = copy.deepcopy(settings)
     settings["training"].update(compile=compile_it, data_on_device=on_device, device="cuda", precision="bf16")
     step = TrainingStep(settings, device)
+    assert step.compiled == compile_it
     batches = feed.batches(pictures, settings["training"], 3, 0, step.own, device)
     for _ in range(3):
         step(next(batches))

@@ -17,7 +17,8 @@ def pick_device(name: str, threads: int) -> torch.device:
     """The device "cpu", or for "cuda" one GPU, with `threads` CPU threads for torch; UserError when there is no GPU.
 
     Of several GPUs a process takes one that no other job of this pipeline has, and keeps it: Snakemake's `gpu` resource
-    counts jobs but does not say which GPU is whose. A process that computes on the CPU keeps its freed memory.
+    counts jobs but does not say which GPU is whose. A process that computes on the CPU keeps its freed memory; on a GPU
+    float32 is float32 (`exact_convolutions`).
     """
     torch.set_num_threads(threads)
     if name == "cpu":
@@ -29,7 +30,15 @@ def pick_device(name: str, threads: int) -> torch.device:
         )
     index = _own_gpu()
     torch.cuda.set_device(index)
+    exact_convolutions()
     return torch.device("cuda", index)
+
+
+def exact_convolutions() -> None:
+    """Convolutions of this process in full float32 on a GPU. PyTorch's default is TF32, whose mantissa of 10 bits is
+    too coarse for features that agree to 1e-5, and not what `precision: fp32` says. (Matrix products are float32.)
+    """
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
 
 
 @cache  # once a process

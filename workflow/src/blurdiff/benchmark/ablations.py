@@ -100,9 +100,9 @@ def changed(device, threads: int, take_away, build, arguments: dict) -> Work:
 
 
 def no_kept_memory() -> None:
-    from blurdiff import allocator, devices
+    from blurdiff import devices
 
-    allocator.keep_freed_memory = devices.keep_freed_memory = lambda: False
+    devices.keep_freed_memory = lambda: False
 
 
 def no_channels_last() -> None:

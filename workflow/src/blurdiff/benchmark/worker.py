@@ -170,6 +170,7 @@ def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> No
         name: work if isinstance(work, str) else {key: getattr(work, key) for key in DESCRIPTION}
         for name, work in works.items()
     }
+    _free(device)
     connection.send(("ready", described))
     with contextlib.suppress(EOFError, OSError):
         while (question := connection.recv()) is not None:
@@ -178,6 +179,8 @@ def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> No
                 with contextlib.redirect_stderr(io.StringIO()):  # progress
                     function = {"warm": _warm, "time": _time, "finish": _finish}[what]
                     answer = function(works[name], device, *arguments)
+                    if what == "finish":
+                        _free(device)
                     if what == "finish" and len(rows) > 1 and device.type == "cpu":
                         answer |= {"peak_memory": None, "memory_kind": ""}  # of all its rows together
                 connection.send(("done", answer))
@@ -196,7 +199,10 @@ def _device(name: str, threads: int):
     if name == "cpu":
         torch.set_num_threads(threads)
         return torch.device("cpu")
-    return pick_device(name, threads)
+    default = torch.backends.cudnn.conv.fp32_precision
+    device = pick_device(name, threads)
+    torch.backends.cudnn.conv.fp32_precision = default
+    return device
 
 
 def _failure(error: Exception) -> str:
@@ -235,9 +241,12 @@ def _time(work: Work, device, calls: int) -> float:
 
 def _free(device) -> None:
     """Give GPU memory that is not in use back: the next row's turn may need it."""
-    import torch
+    if device is not None and device.type == "cuda":
+        import gc
 
-    if device.type == "cuda":
+        import torch
+
+        gc.collect()  # a training step that was made to be counted refers to itself
         torch.cuda.empty_cache()
 
 

@@ -81,7 +81,9 @@ def load_network(
     Convolutions on a GPU are set to full float32 (no TF32) for the process. Raises UserError when the weights are
     missing, cannot be downloaded or are not the published ones: no other weights ever take their place.
     """
-    exact_convolutions(device)
+    from blurdiff.devices import exact_convolutions
+
+    exact_convolutions()
     if name == "inception":
         return load_inception(find_inception_weights(weights), device, channels_last=channels_last)
     if name == "efficientnet-lite0":
@@ -91,15 +93,6 @@ def load_network(
             )
         return load_efficientnet_lite0(device, channels_last)
     raise UserError(f"evaluation.network: {name!r} is not one of {', '.join(METRICS)}")
-
-
-def exact_convolutions(device: "torch.device") -> None:
-    """Convolutions of this process in full float32. On a GPU PyTorch's default is TF32, whose mantissa of 10 bits is
-    too coarse for features that agree to 1e-5. (Matrix products are full float32 by default, and there are none.)"""
-    import torch
-
-    if device.type == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = "ieee"
 
 
 def check_weights(path: str | os.PathLike, expected: WeightsFile, advice: str) -> None:

@@ -148,11 +148,13 @@ class TrainingStep:
         channels, *sides = self.image_shape
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
-        losses(
+        # Alive during the backward pass, as in `_gradients`, or CUDA graphs would be recorded again in the first step.
+        of_each = losses(
             torch.zeros((size, *sides, channels), dtype=torch.uint8, device=self.device),
             torch.ones(size, dtype=torch.long, device=self.device),
             torch.zeros((size, *self.image_shape), device=self.device),
-        ).mean().backward()
+        )
+        of_each.mean().backward()
         self.state.optimizer.zero_grad(set_to_none=True)
 
 
