@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from blurdiff import devices
-from blurdiff.benchmark import ablations, features, frechet
+from blurdiff.benchmark import ablations, frechet
 from blurdiff.benchmark.settings import PAPER, settings_for
+from blurdiff.data import parallel
 from blurdiff.training import step
 
 CPU = torch.device("cpu")
@@ -62,10 +63,17 @@ def test_cholesky(undone):
     assert without.result()[0] != with_it.result()[0]  # it was computed otherwise
 
 
-def test_decoding():
-    images = [ablations.decoding(CPU, 1, "WEBP", keep).result() for keep in (True, False)]
-    assert images[0].shape == (ablations.N_FILES, 64, 64, 3) and np.array_equal(*images)
+def test_workers(undone, tmp_path):
+    undone.setattr(parallel, "_start", parallel._start)
+    ablations.no_kept_memory_in_workers()
+    assert list(parallel.ordered_map(abs, [-1, 2], 1)) == [1, 2]
+    assert parallel._start is parallel._follow_parent
 
 
-def test_images_are_there(tmp_path):
-    assert features.prepare_images(str(tmp_path), 3).shape == np.load(tmp_path / "images.npy").shape == (3, 64, 64, 3)
+def test_what_the_rows_read_is_there(tmp_path):
+    ablations.prepare(str(tmp_path), True, False, 1)
+    assert np.load(tmp_path / "images.npy").shape == (4, 64, 64, 3)
+    rows = ablations.stages(settings_for("cpu", quick=True), True, tmp_path)[-1]
+    work = rows[0].build(CPU, 1, **rows[0].arguments)
+    work.call()
+    assert work.result().startswith("64 ")

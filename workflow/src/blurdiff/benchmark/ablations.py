@@ -7,17 +7,26 @@ switches for it.
 from functools import partial
 from pathlib import Path
 
-from blurdiff.benchmark import features, frechet, sampling, training
-from blurdiff.benchmark.preprocessing import RESOLUTION, drawn_files
+from blurdiff.benchmark import features, frechet, preprocessing, sampling, training
 from blurdiff.benchmark.rows import Row, Work
 from blurdiff.benchmark.settings import with_keys
 
 OURS = "ours"
-N_FILES = 64
+N_DRAWN, N_RECORDS = 64, 4096  # of the LMDB that is preprocessed
 
 
-def stages(settings: dict, quick: bool, folder: Path) -> list[list[Row]]:
-    """The rows of each kind of work. `folder` holds what `features.prepare_images` writes."""
+def prepare(folder: str, quick: bool, on_gpu: bool, workers: int) -> None:
+    """Write what the rows read."""
+    features.prepare_images(folder, _n_images(quick, on_gpu))
+    preprocessing.prepare(folder, 4 if quick else N_DRAWN, 64 if quick else N_RECORDS, ["WEBP"], workers)
+
+
+def _n_images(quick: bool, on_gpu: bool) -> int:
+    return 4 if quick else 2000 if on_gpu else 100
+
+
+def stages(settings: dict, quick: bool, folder: Path, workers: int = 1) -> list[list[Row]]:
+    """The rows of each kind of work; `prepare` has written `folder`."""
     on_gpu = settings["training"]["device"] == "cuda"
     own, walked = settings["training"], settings["sampling"]
 
@@ -57,7 +66,7 @@ def stages(settings: dict, quick: bool, folder: Path) -> list[list[Row]]:
             sample("without kept memory", of_sampling(), no_kept_memory, tolerance=0.0),
             sample("channels last", of_sampling(), channels_last, tolerance=1e-4),
         ]
-    n, batch = (4, 2) if quick else (2000, 128) if on_gpu else (100, 32)
+    n, batch = _n_images(quick, on_gpu), 2 if quick else 128 if on_gpu else 32
     images = {"folder": str(folder), "n": n, "batch": batch, "network": "efficientnet-lite0", "weights": None}
     extract, close = partial(_row, features.ours), features.TOLERANCE
     found = [
@@ -70,9 +79,13 @@ def stages(settings: dict, quick: bool, folder: Path) -> list[list[Row]]:
     distance = partial(_row, frechet.build, unit="distances/s", images_per_item=None, on_cpu=True)
     size = {"dimension": 64 if quick else 2048, "ours": True}
     distances = [distance(OURS, size), distance("without Cholesky factors", size, no_cholesky, tolerance=1e-10)]
-    decode = partial(_row, decoding, on_cpu=True)
-    files = {"file_format": "WEBP", "keep": True}
-    decoded = [decode(OURS, files), decode("without kept memory", files | {"keep": False}, tolerance=0.0)]
+    preprocess = partial(_row, preprocessing.ours, on_cpu=True)
+    lmdb = {"lmdb": str(preprocessing.data_folder(folder, "WEBP")), "n": 64 if quick else N_RECORDS,
+            "workers": workers, "scratch": str(folder)}  # fmt: skip
+    preprocessed = [
+        preprocess(OURS, lmdb),
+        preprocess("without kept memory", lmdb, no_kept_memory_in_workers, tolerance=0.0),
+    ]
     return [
         [make(stage="ablation: " + what) for make in rows]
         for what, rows in (
@@ -80,7 +93,7 @@ def stages(settings: dict, quick: bool, folder: Path) -> list[list[Row]]:
             (f"sampling, batch {walked['shard_size']}", walks),
             (features.EFFICIENTNET, found),
             ("Fréchet distance", distances),
-            ("decoding and resizing, WEBP, one process", decoded),
+            ("preprocessing, WEBP", preprocessed),
         )
     ]
 
@@ -103,6 +116,12 @@ def no_kept_memory() -> None:
     from blurdiff import devices
 
     devices.keep_freed_memory = lambda: False
+
+
+def no_kept_memory_in_workers() -> None:
+    from blurdiff.data import parallel
+
+    parallel._start = parallel._follow_parent
 
 
 def no_channels_last() -> None:
@@ -155,22 +174,3 @@ def no_cholesky() -> None:
         raise np.linalg.LinAlgError
 
     np.linalg.cholesky = refuse
-
-
-def decoding(device, threads: int, file_format: str, keep: bool) -> Work:
-    """Files of LSUN's size decoded and squashed, as a worker of `preprocess` does; in this process alone."""
-    import numpy as np
-
-    from blurdiff.allocator import keep_freed_memory
-    from blurdiff.data import lsun
-    from blurdiff.data.preprocess import squash
-
-    if keep:
-        keep_freed_memory()
-    values = drawn_files(file_format, N_FILES)
-
-    def call() -> np.ndarray:
-        with lsun.quiet():
-            return np.stack([np.asarray(squash(lsun.decode_image(value), RESOLUTION)) for value in values])
-
-    return Work(call, N_FILES, "", None, RESOLUTION, result=lambda: call().astype(float))

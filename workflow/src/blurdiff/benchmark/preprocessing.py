@@ -90,11 +90,6 @@ def _files(formats: list[str], indices: range) -> list[list[bytes]]:
     return result
 
 
-def drawn_files(file_format: str, n: int) -> list[bytes]:
-    """`n` pictures of LSUN's size as files of one format."""
-    return [value for (value,) in _files([file_format], range(n))]
-
-
 def _work(call, lmdb: str, n: int, workers: int, result=None) -> Work:
     """Bytes read and written are an image's file and its pixels."""
     from blurdiff.data import lsun

@@ -104,11 +104,9 @@ def plan(arguments: argparse.Namespace, settings: dict, folder: Path):
     if "ablations" in wanted:
         where = folder / "ablations"
         where.mkdir()
-        stages = ablations.stages(settings, quick, where)
-        n = max(row.arguments["arguments"].get("n", 0) for rows in stages for row in rows)
         with suppress(ModuleNotFoundError):
-            worker.prepare(features.prepare_images, str(where), n)
-        yield from stages
+            worker.prepare(ablations.prepare, str(where), quick, device == "cuda", arguments.threads)
+        yield from ablations.stages(settings, quick, where, arguments.threads)
     if "process" in wanted:
         beside = settings if quick else settings_for(device, PAPER)
         yield process.rows(beside, quick)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -14,6 +15,7 @@ from blurdiff.reporting import labels
 from blurdiff.reporting.arrays import LOSSES
 from blurdiff.reporting.style import COLUMN_WIDTH, GREY, TEXT_WIDTH, line_style, looks
 
+LEGEND_MARGIN = 0.1  # inches, of both sides together
 QUARTILE_TITLES = ["all $i$", "$i$ ≤ N/4", "N/4 < $i$ ≤ N/2", "N/2 < $i$ ≤ 3N/4", "$i$ > 3N/4"]
 
 
@@ -131,9 +133,6 @@ def facets(
     n_rows, n_columns = (1, len(data)) if across else (len(data), len(titles))
     width = min(TEXT_WIDTH, COLUMN_WIDTH * n_columns) if across else TEXT_WIDTH
     height = 2.1 if across else 1.45 * n_rows + 0.35
-    handles = legend_handles(runs, names)
-    per_row = max(1, int(width // 1.7))
-    height += 0.16 * -(-len(handles) // per_row)
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for number, (name, label) in enumerate(data.items()):
@@ -154,8 +153,22 @@ def facets(
         axis.set_ylabel(y_label)
     plain_log_ticks(panels[0, 0])
     seaborn.despine(figure)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(per_row, len(handles)), handlelength=2.6)
+    legend_below(figure, legend_handles(runs, names))
     return figure
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """One legend below the panels, in as many columns as fit; the figure grows by its height, and by what one column
+    may need in width."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6)
+        wanted = legend.get_window_extent(renderer).width / figure.dpi + LEGEND_MARGIN
+        if wanted <= figure.get_figwidth() or columns == 1:
+            break
+        legend.remove()
+    rows = -(-len(handles) // columns)
+    figure.set_size_inches(max(figure.get_figwidth(), wanted), figure.get_figheight() + 0.16 * rows)
 
 
 def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, y: str, runs: Sequence[Mapping], names: Sequence[str]) -> None:
