@@ -82,6 +82,9 @@ def test_a_model_a_core(settings):
     alone.call()
     assert count(work.counted)[0] == 2 * training.AT_ONCE * count(alone.counted)[0] > 0
     assert not any("a model a core" in name for name in rows_by_name(training.rows(settings, quick=False)))
+    with pytest.raises(KeyError, match="network"):
+        training.a_model_a_core(CPU, 1, training.plain, {"settings": {"training": {"batch_size": 1}, "resolution": 8},
+                                                         "network": "ours"})  # fmt: skip
 
 
 def test_what_is_timed_of_training_by_device(settings):

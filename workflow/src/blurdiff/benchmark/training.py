@@ -131,6 +131,9 @@ def a_model_a_core(device, threads: int, build, arguments: dict) -> Work:
         other.close()
         ends.append(own)
     described = [end.recv() for end in ends]
+    for answer in described:
+        if isinstance(answer, Exception):
+            raise answer
 
     def call() -> None:
         for end in ends:
@@ -155,7 +158,11 @@ def _train_when_asked(connection, build, arguments: dict) -> None:
     import torch
 
     torch.set_num_threads(1)
-    work = build(torch.device("cpu"), 1, **arguments)
+    try:
+        work = build(torch.device("cpu"), 1, **arguments)
+    except Exception as error:  # raised where the processes were started
+        connection.send(error)
+        return
     connection.send({key: getattr(work, key) for key in ("items", "precision", "batch", "resolution", "parameters")})
     with suppress(EOFError, OSError):
         while True:
