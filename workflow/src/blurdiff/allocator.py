@@ -8,9 +8,10 @@ def keep_freed_memory() -> bool:
     """Make the C library keep what this process frees, instead of returning it to the system; True where it can.
 
     Buffers of a network's layers, or of an image that is decoded, come and go at every turn. glibc maps the large ones
-    afresh each time, and the system fills them with zeros: that is a quarter of the time of decoding a WebP of LSUN's
-    size, a fifth to a third of sampling with the default's network, a twentieth of its training, a third to a half of
-    EfficientNet-Lite0's features, a quarter of Inception's. Elsewhere than on Linux with glibc it does nothing.
+    afresh each time, and the system fills them with zeros. Measured on two cores by `blurdiff benchmark --stages
+    ablations`, that is 30 % of the time of preprocessing WebP files of LSUN's size, 16 to 28 % of sampling with the
+    default's network, 9 to 12 % of its training, 46 % of EfficientNet-Lite0's features. Elsewhere than on Linux with
+    glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False
