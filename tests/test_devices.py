@@ -20,19 +20,15 @@ sys.stdin.read()
 """
 
 
-def environment() -> dict[str, str]:
-    """Of a process that finds the library as this one does."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
 @pytest.fixture
 def job(tmp_path):
     """A function that starts a job on fake GPUs, waits until it has its own, and returns (process, index)."""
     started = []
 
     def start(*names: str) -> tuple[subprocess.Popen, int]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", JOB, str(tmp_path / "gpus"), *names]
-        process = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         return process, int(process.stdout.readline())
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from blurdiff.benchmark.stage import STAGES, write_csv
 from blurdiff.benchmark.table import commit, versions
+from blurdiff.data.parallel import available_cores
 from blurdiff.errors import UserError
 from blurdiff.files import read_json, write_json
 
@@ -39,13 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="(default: cuda)")
     parser.add_argument("--output", required=True, type=Path, help="folder for what is kept")
     parser.add_argument("--minutes", type=float, default=9.0, help="in all (default: 9)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="CPU threads (default: all)")
     parser.add_argument("--parts", nargs="+", choices=("checks", "benchmark", "evidence"),
                         default=["checks", "benchmark", "evidence"], help="(default: all)")  # fmt: skip
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="of the benchmark")
     parser.add_argument("--quick", action="store_true", help="benchmark of tiny sizes: shows that it runs")
     parser.add_argument("--configfile", default=str(HERE / "gpu.yaml"), help="of the evidence (default: gpu.yaml)")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started ends too, see `run`
     try:
         return measure(arguments)
     except UserError as error:
@@ -99,6 +101,8 @@ class Record:
         except UserError:
             self.content = {}
         if {key: self.content.get(key) for key in same} != same:
+            # Tables of another commit, or of --quick, are not to be joined with these.
+            shutil.rmtree(arguments.output / "stages", ignore_errors=True)
             self.content = {**same, "device_name": device_name(arguments.device), "versions": versions(), "steps": {}}
 
     def is_done(self, name: str) -> bool:
@@ -136,9 +140,12 @@ def run(command: list[str], seconds: float) -> tuple[int | None, str]:
     try:
         printed, _ = process.communicate(timeout=seconds)
         return process.returncode, printed
-    except subprocess.TimeoutExpired:
+    except BaseException as error:
         os.killpg(process.pid, signal.SIGKILL)
-        return None, process.communicate()[0]
+        printed, _ = process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        return None, printed
 
 
 def device_name(device: str) -> str:
@@ -164,10 +171,10 @@ def join_benchmarks(arguments: argparse.Namespace) -> None:
     if not rows:
         return
     write_csv(str(arguments.output / "benchmark.csv"), rows)
-    code = "import sys; from blurdiff.benchmark.figure import write_from_csv; write_from_csv(*sys.argv[1:])"
-    arguments_of_figure = [str(arguments.output / "benchmark.csv"), str(arguments.output / "benchmark.png")]
-    subprocess.run([sys.executable, "-c", code, *arguments_of_figure], check=True)
-    if set(STAGES) == {stage for stage in STAGES if table_of(arguments, stage).exists()}:
+    paths = [str(arguments.output / name) for name in ("benchmark.csv", "benchmark.png")]
+    code = f"from blurdiff.benchmark.figure import write_from_csv; write_from_csv(*{paths!r}, {arguments.quick})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    if all(table_of(arguments, stage).exists() for stage in STAGES):
         shutil.rmtree(arguments.output / "stages")
 
 

@@ -138,11 +138,10 @@ def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) ->
 
 def cpu_name() -> str:
     """The processor's name and how many cores this process may use."""
+    from blurdiff.benchmark.table import name_of_device
     from blurdiff.data.parallel import available_cores
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {available_cores()} cores"
+    return f"{name_of_device('cpu')}, {available_cores()} cores"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 runs a config (the default) from nothing in a temporary folder. Every job's Python writes how long its imports took to
 the job's log (PYTHONPROFILEIMPORTTIME); those are summed by rule. The share is that of all processor time of the run.
+Imports are timed by the clock: run it on a quiet machine.
 """
 
 import argparse

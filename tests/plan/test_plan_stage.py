@@ -157,7 +157,7 @@ def test_calibration_on_this_cpu(workplace, planned, tiny):
     assert "from start to end: " in text
     plan = planned(tiny, options=["--calibration-seconds", "0.01"])
     starts = sum(entry["jobs"] for entry in plan["stages"] if entry["rule"] in STARTS_PYTORCH)
-    assert plan["totals"]["start_hours"] * 3600 == pytest.approx(starts * plan["start_seconds"])
+    assert plan["totals"]["starts"] == starts > 2
     assert f" are {starts} starts of PyTorch" in text
     assert all(entry["seconds"] >= 0 for entry in plan["stages"])
     assert all(seconds > 0 for entry in plan["stages"] for _, _, seconds in entry["rates"])

@@ -9,8 +9,8 @@ def keep_freed_memory() -> bool:
 
     Buffers of a network's layers, or of an image that is decoded, come and go at every turn. glibc maps the large ones
     afresh each time, and the system fills them with zeros. Measured on two cores by `blurdiff benchmark --stages
-    ablations`, that is 30 % of the time of preprocessing WebP files of LSUN's size, 16 to 28 % of sampling with the
-    default's network, 9 to 12 % of its training, 46 % of EfficientNet-Lite0's features. Elsewhere than on Linux with
+    ablations`, that is 30 % of the time of preprocessing WebP files of LSUN's size, 28 % of sampling with the
+    default's network, 12 % of its training, 46 % of EfficientNet-Lite0's features. Elsewhere than on Linux with
     glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):

@@ -1,4 +1,4 @@
-"""What each optimisation is worth: ours beside ours with one thing taken away, which gives the same results.
+"""What each optimisation is worth: ours beside ours with one thing taken away; results are the same but for rounding.
 
 A thing is taken away in the row's own process, before anything of ours is loaded there: the code that is timed has no
 switches for it.
@@ -76,7 +76,7 @@ def stages(settings: dict, quick: bool, folder: Path, workers: int = 1) -> list[
     ]
     if not on_gpu:
         found.insert(1, extract("without kept memory", images, no_kept_memory, tolerance=0.0))
-    distance = partial(_row, frechet.build, unit="distances/s", images_per_item=None, on_cpu=True)
+    distance = partial(_row, frechet.build, unit="distances/s", on_cpu=True)
     size = {"dimension": 64 if quick else 2048, "ours": True}
     distances = [distance(OURS, size), distance("without Cholesky factors", size, no_cholesky, tolerance=1e-10)]
     preprocess = partial(_row, preprocessing.ours, on_cpu=True)
@@ -98,10 +98,10 @@ def stages(settings: dict, quick: bool, folder: Path, workers: int = 1) -> list[
     ]
 
 
-def _row(build, name: str, arguments: dict, take_away=None, unit: str = "images/s", images_per_item=1.0, **keywords):
+def _row(build, name: str, arguments: dict, take_away=None, unit: str = "images/s", **keywords):
     """A Row but for the name of its stage."""
     wrapped = {"take_away": take_away, "build": build, "arguments": arguments}
-    options = {"unit": unit, "images_per_item": images_per_item if unit == "images/s" else None, **keywords}
+    options = {"unit": unit, "images_per_item": 1.0 if unit == "images/s" else None, **keywords}
     return partial(Row, implementation=name, build=changed, arguments=wrapped, baseline=OURS, **options)
 
 

@@ -25,14 +25,14 @@ def write(rows: Sequence[dict], png: str, quick: bool = False) -> None:
     write_text(Path(png).with_suffix(".md"), caption + "\n")
 
 
-def write_from_csv(table: str, png: str) -> None:
+def write_from_csv(table: str, png: str, quick: bool = False) -> None:
     """The figure of a benchmark.csv that was written before."""
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         row |= {name: float(row[name]) for name in NUMBERS if row[name] != ""}
         row["repeats"] = int(row["repeats"])
-    write(rows, png)
+    write(rows, png, quick)
 
 
 def draw(rows: Sequence[dict], quick: bool = False) -> tuple[Figure, str]:

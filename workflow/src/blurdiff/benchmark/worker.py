@@ -181,8 +181,8 @@ def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> No
                     answer = function(works[name], device, *arguments)
                     if what == "finish":
                         _free(device)
-                    if what == "finish" and len(rows) > 1 and device.type == "cpu":
-                        answer |= {"peak_memory": None, "memory_kind": ""}  # of all its rows together
+                        if len(rows) > 1 and device.type == "cpu":
+                            answer |= {"peak_memory": None, "memory_kind": ""}  # of all its rows together
                 connection.send(("done", answer))
             except Exception as error:
                 connection.send(("failed", _failure(error)))

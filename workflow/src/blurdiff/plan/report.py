@@ -120,9 +120,9 @@ def totals(plan: dict) -> str:
         lines.append(f"CPU-hours: {number(total['cpu_hours'])}")
     elif plan["start_seconds"] is None:
         lines.append(f"nothing measured: hours not estimated; {operations(total['flops'])} in all")
-    if total["start_hours"]:
-        starts = round(3600 * total["start_hours"] / plan["start_seconds"])
-        lines.append(f"of these hours {duration(3600 * total['start_hours'])} are {starts} starts of PyTorch")
+    if plan["start_seconds"]:
+        spent = duration(total["starts"] * plan["start_seconds"])
+        lines.append(f"of these hours {spent} are {total['starts']} starts of PyTorch")
     if total["wall_hours"] is not None:
         wall = duration(3600 * total["wall_hours"])
         lines.append(f"from start to end: {wall} on {devices(plan)}")

@@ -214,7 +214,7 @@ def totals_of(jobs: list, seconds: list, flops, machine, wall_seconds) -> dict:
         "gpu_flops": sum(flops(work) for job, _ in todo if job.device == "cuda" for work in job.work),
         "gpu_hours": hours("cuda", lambda job: job.gpus),
         "cpu_hours": hours("cpu", lambda job: min(job.threads, machine.cores)),
-        "start_hours": machine.start * sum(job.torch for job, _ in todo) / 3600,
+        "starts": sum(job.torch for job, _ in todo),  # of processes that load PyTorch
         "wall_hours": None if any(t is None for _, t in todo) else wall_seconds(jobs, seconds, machine) / 3600,
     }
 
