@@ -9,9 +9,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
 
-from blurdiff.data.parallel import available_cores
+from blurdiff.runtime.parallel import available_cores
 
-pytest_plugins = ["faults.tally"]  # prints the fault suite's tally; under xdist only this file is read in time
+# `faults.tally` prints the fault suite's tally; under xdist only this file is read in time.
+pytest_plugins = ["tiny", "faults.tally"]
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")

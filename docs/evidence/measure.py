@@ -24,9 +24,9 @@ from pathlib import Path
 
 from blurdiff.benchmark.stage import STAGES, write_csv
 from blurdiff.benchmark.table import commit, versions
-from blurdiff.data.parallel import available_cores
 from blurdiff.errors import UserError
-from blurdiff.files import read_json, write_json
+from blurdiff.runtime.files import read_json, write_json
+from blurdiff.runtime.parallel import available_cores
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -18,9 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from blurdiff.config import load_config
+from blurdiff.config.runs import load_config
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_folder, write_json
+from blurdiff.runtime.files import atomic_folder, write_json
 
 SHOW_PHOTOGRAPHS = {"samples", "forward"}
 
@@ -139,7 +139,7 @@ def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) ->
 def cpu_name() -> str:
     """The processor's name and how many cores this process may use."""
     from blurdiff.benchmark.table import name_of_device
-    from blurdiff.data.parallel import available_cores
+    from blurdiff.runtime.parallel import available_cores
 
     return f"{name_of_device('cpu')}, {available_cores()} cores"
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 
 from blurdiff.benchmark.table import commit, name_of_device
-from blurdiff.data.parallel import available_cores
-from blurdiff.files import write_json
+from blurdiff.runtime.files import write_json
+from blurdiff.runtime.parallel import available_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 # Python prints a line a module, microseconds without those of the modules that it imports in turn.

@@ -12,7 +12,7 @@ import yaml
 from blurdiff.audit import differences, gaussian, measure, stage
 from blurdiff.audit.settings import LOG, QUARTIC, paper_process
 from blurdiff.audit.variations import Audit, NextStep, scaled_prediction
-from blurdiff.config_schema import config_schema, validate
+from blurdiff.config.schema import config_schema, validate
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.families import build_process
 

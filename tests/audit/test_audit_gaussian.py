@@ -11,7 +11,7 @@ from blurdiff.audit.settings import paper_process
 from blurdiff.diffusion import samplers
 from blurdiff.diffusion.basis import gaussian_blur
 from blurdiff.diffusion.families import build_process
-from blurdiff.diffusion.samplers import step_grid
+from blurdiff.diffusion.timesteps import step_grid
 
 OPTIONS = {
     "reverse-diffusion": (samplers.reverse_diffusion, {"noise_free_steps": 2}),

@@ -13,7 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blurdiff import cli, config, config_schema
+from blurdiff import cli
+from blurdiff.config import runs as config
+from blurdiff.config import schema as config_schema
 from blurdiff.errors import UserError
 
 VALID = {

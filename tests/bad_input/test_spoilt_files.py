@@ -18,8 +18,9 @@ import pytest
 import torch
 from stages_of_a_run import CONFIG, STAGES
 
-from blurdiff import cli, config
-from blurdiff.evaluation import evaluate, features, reference
+from blurdiff import cli
+from blurdiff.config import runs as config
+from blurdiff.evaluation import features
 from blurdiff.evaluation.features import FeatureNetwork
 
 # Each file with the stages that read it.
@@ -47,10 +48,10 @@ def quick_features():
             name, 5, 128, "f" * 64, torch.device("cpu"), lambda x: x.flatten(1) @ torch.from_numpy(MATRIX)
         )
 
+    real = features.load_network
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "load_network", load)
-        patch.setattr(reference, "load_network", load)
-        yield
+        patch.setattr(features, "load_network", load)
+        yield real
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +245,9 @@ def test_an_imported_checkpoint_with_code_is_refused(copied, capsys, content):
 
 
 @pytest.mark.parametrize("content", [PICKLED, TORCH, TORCH_LEGACY], ids=KINDS)
-def test_inception_weights_with_code_are_refused(copied, capsys, monkeypatch, content):
+def test_inception_weights_with_code_are_refused(copied, capsys, monkeypatch, quick_features, content):
     (copied / "weights.pth").write_bytes(content)
-    for module in (evaluate, reference):
-        monkeypatch.setattr(module, "load_network", features.load_network)
+    monkeypatch.setattr(features, "load_network", quick_features)
     for name in ("evaluate", "reference"):
         command, made = STAGES[name]
         for path in made:

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from blurdiff import devices
 from blurdiff.benchmark import ablations, frechet
 from blurdiff.benchmark.settings import PAPER, settings_for
-from blurdiff.data import parallel
+from blurdiff.runtime import devices, parallel
 from blurdiff.training import step
 
 CPU = torch.device("cpu")

@@ -32,7 +32,7 @@ def rows_by_name(rows):
 def test_default_settings_are_those_of_the_default_config_and_of_the_paper():
     from pathlib import Path
 
-    from blurdiff.config import load_config, resolve_runs
+    from blurdiff.config.runs import load_config, resolve_runs
 
     config = Path(__file__).parents[2] / "config"
     for device, name, number in (("cpu", "config.yaml", 2), ("cuda", "paper.yaml", 2)):

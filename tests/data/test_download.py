@@ -21,12 +21,13 @@ import yaml
 from archive_server import ArchiveServer, make_zip
 from PIL import Image
 
-from blurdiff import cli, config
-from blurdiff.config_checks import LSUN_ARCHIVES
+from blurdiff import cli
+from blurdiff.config import runs as config
+from blurdiff.config.checks import LSUN_ARCHIVES
 from blurdiff.data import download as stage
 from blurdiff.data import fetch
 from blurdiff.errors import UserError
-from blurdiff.signals import EXIT_INTERRUPTED
+from blurdiff.runtime.signals import EXIT_INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[2]
 

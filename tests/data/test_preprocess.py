@@ -11,10 +11,11 @@ from torchvision.datasets.lsun import LSUNClass
 from torchvision.transforms import Resize
 
 from blurdiff import cli
-from blurdiff.data import npy, unfinished
 from blurdiff.data import preprocess as stage
+from blurdiff.data import unfinished
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.errors import UserError
+from blurdiff.runtime import npy
 
 
 def key(number):

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blurdiff.data import npy, unfinished
 from blurdiff.data import preprocess as stage
+from blurdiff.data import unfinished
 from blurdiff.errors import UserError
-from blurdiff.signals import EXIT_INTERRUPTED
+from blurdiff.runtime import npy
+from blurdiff.runtime.signals import EXIT_INTERRUPTED
 
 N, CHUNK, BAD = 40, 4, (5, 22)
 
@@ -28,7 +29,8 @@ N, CHUNK, BAD = 40, 4, (5, 22)
 DRIVER = f"""
 import os, signal, sys, time
 from blurdiff import cli
-from blurdiff.data import parallel, preprocess, unfinished
+from blurdiff.data import preprocess, unfinished
+from blurdiff.runtime import parallel
 
 preprocess.CHUNK_RECORDS, unfinished.JOURNAL_SECONDS = {CHUNK}, 0
 owner, name, call = sys.argv[1].split(":")

@@ -10,7 +10,8 @@ import torch
 import yaml
 from diffusion_helpers import at, finite_everywhere, settings
 
-from blurdiff import config, config_schema
+from blurdiff.config import runs as config
+from blurdiff.config import schema as config_schema
 from blurdiff.diffusion import basis, schedules
 from blurdiff.diffusion.families import build_process
 

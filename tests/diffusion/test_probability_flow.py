@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusion_helpers import PROCESSES, at, build, gaussian_epsilon
 
-from blurdiff.diffusion import samplers
+from blurdiff.diffusion import samplers, timesteps
 from blurdiff.errors import UserError
 
 
@@ -107,7 +107,7 @@ def test_flow_of_other_families(name, sampler):
     signal = torch.full((3, 3), 0.5, dtype=torch.float64)
     options = {"rtol": 1e-5, "atol": 1e-5} if sampler == "ode-adaptive" else {}
     modal, x_N = replace(process, matrix=None), torch.ones(1, 1, 3, 3, dtype=torch.float64)
-    steps = samplers.step_grid(process, 250, "quadratic")
+    steps = timesteps.step_grid(process, 250, "quadratic")
     x_0 = samplers.SAMPLERS[sampler](modal, gaussian_epsilon(process, signal), x_N, steps, None, **options)
     start = process.log_alpha_bar(at(1000)).exp() * signal + process.variance(at(1000))
     torch.testing.assert_close(x_0, (signal / start).sqrt(), rtol=0.04, atol=0)

@@ -10,7 +10,7 @@ from diffusion_helpers import (
     final_variance,
 )
 
-from blurdiff.diffusion import samplers
+from blurdiff.diffusion import timesteps
 
 
 def highest_mode(**overrides):
@@ -43,7 +43,7 @@ LOG = {"f_type": "log", "f_N": 0.6}
 def test_sampler_bias(monkeypatch, overrides, sampler, options, n_steps, expected, digits):
     """PAPER.md section 4: final over true standard deviation at the highest mode, computed without drawing."""
     process, signal = highest_mode(**overrides)
-    steps = samplers.step_grid(process, n_steps)
+    steps = timesteps.step_grid(process, n_steps)
     variance = final_variance(monkeypatch, sampler, process, signal, steps, **options)
     assert round(math.sqrt(variance / signal), digits) == expected
 
@@ -54,7 +54,7 @@ def test_a_better_grid_cures_ddim(monkeypatch):
     whole = build(64, 1, **LOG)
     error = {}
     for kind in ("uniform", "snr"):
-        steps = samplers.step_grid(whole, 50, kind)
+        steps = timesteps.step_grid(whole, 50, kind)
         variance = final_variance(monkeypatch, "ddim", process, signal, steps)
         error[kind] = abs(math.sqrt(variance / signal) - 1)
     assert error["snr"] < error["uniform"]

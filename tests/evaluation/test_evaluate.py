@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from blurdiff.cli import main
-from blurdiff.evaluation import evaluate
 from blurdiff.evaluation.features import FeatureNetwork
 from blurdiff.evaluation.frechet import frechet_distance, kernel_distance, read_statistics
 
@@ -33,7 +32,7 @@ def network(name="efficientnet-lite0", dimension=D, input_size=128):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(evaluate, "load_network", lambda name, weights, device: network(name))
+    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, weights, device: network(name))
 
 
 @pytest.fixture
@@ -125,7 +124,9 @@ def test_reference_without_floor(folder, quick):
 
 
 def test_reference_of_pytorch_fid(folder, monkeypatch):
-    monkeypatch.setattr(evaluate, "load_network", lambda name, *_: network(name, dimension=40, input_size=299))
+    monkeypatch.setattr(
+        "blurdiff.evaluation.features.load_network", lambda name, *_: network(name, dimension=40, input_size=299)
+    )
     np.savez_compressed(folder / "reference.npz", mu=np.zeros(40), sigma=np.eye(40))
     assert stage(folder, network="inception") == 0
     result = json.loads((folder / "fid.json").read_text())
@@ -226,7 +227,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, quick, capsys, kind):
 
 def test_features_that_are_not_finite_leave_nothing(folder, monkeypatch, capsys):
     broken = FeatureNetwork("efficientnet-lite0", D, 128, "f" * 64, torch.device("cpu"), lambda x: x[:, :, 0, 0] / 0)
-    monkeypatch.setattr(evaluate, "load_network", lambda *_: broken)
+    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda *_: broken)
     assert stage(folder) == 1
     assert "image 0 has features that are not finite" in capsys.readouterr().err
     assert not (folder / "fid.json").exists() and not (folder / "own.npz").exists()

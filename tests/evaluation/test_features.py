@@ -11,7 +11,7 @@ from blurdiff.benchmark.features import random_inception
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
 from blurdiff.evaluation.features import FeatureNetwork, WeightsFile, extract, load_inception, load_network
-from blurdiff.files import sha256_file
+from blurdiff.runtime.files import sha256_file
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ def projection(name="efficientnet-lite0", dimension=D):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(reference, "load_network", lambda name, weights, device: projection(name))
+    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, weights, device: projection(name))
 
 
 def make_data(folder, n, seed=0):

@@ -17,8 +17,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from blurdiff.config import check_config, resolve_runs
-from blurdiff.files import sha256_file
+from blurdiff.config.runs import check_config, resolve_runs
+from blurdiff.runtime.files import sha256_file
 
 CONFIG = {
     "resolution": 8,

@@ -22,7 +22,7 @@ from fault_helpers import (
     shorten_training,
 )
 
-from blurdiff.files import sha256_file
+from blurdiff.runtime.files import sha256_file
 
 PATHS = {"results": "old", "store": "old/store"}
 

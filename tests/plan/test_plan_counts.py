@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from blurdiff.network.unet import Attention, UNet
 from blurdiff.plan import counts
-from blurdiff.unet import Attention, UNet
 
 PAPER = {"channels": 128, "multipliers": [1, 2, 3, 4], "n_res_blocks": 3, "attention_resolutions": [16, 8],
          "n_heads": 4, "n_groups": 32, "dropout": 0.0}  # fmt: skip
@@ -116,7 +116,7 @@ def test_copies_of_the_weights_are_those_of_a_training(settings_of_training):
 @pytest.fixture
 def settings_of_training():
     """A function that makes a training of the small network and takes one step."""
-    from blurdiff.config import check_config, resolve_runs
+    from blurdiff.config.runs import check_config, resolve_runs
     from blurdiff.training.step import TrainingStep
 
     def make():

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from blurdiff.cli import main
-from blurdiff.config import check_config, load_config, resolve_runs
+from blurdiff.config.runs import check_config, load_config, resolve_runs
 from blurdiff.data import unfinished
 from blurdiff.plan.jobs import datasets_of, jobs_of
 from blurdiff.plan.progress import progress_of
-from blurdiff.training import store
+from blurdiff.store import store
 
 SNAKEFILE = Path(__file__).resolve().parents[2] / "workflow" / "Snakefile"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from blurdiff.config import load_config, resolve_runs
+from blurdiff.config.runs import load_config, resolve_runs
 from blurdiff.plan import counts, estimate
 from blurdiff.plan.calibrate import Rate
 
@@ -100,7 +100,7 @@ def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, t
 
 
 def load_config_of(config):
-    from blurdiff.config import check_config
+    from blurdiff.config.runs import check_config
 
     return check_config(config)
 

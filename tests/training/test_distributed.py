@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 
 from blurdiff.errors import UserError
-from blurdiff.training import distributed, store
+from blurdiff.store import store
+from blurdiff.training import distributed
 
 # What is added up in another order differs in the last bits, and Adam divides by gradients that are nearly 0.
 TOLERANCE = 2e-4

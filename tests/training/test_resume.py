@@ -10,7 +10,8 @@ import time
 import pytest
 import torch
 
-from blurdiff.training import state, store
+from blurdiff.store import store
+from blurdiff.training import state
 from blurdiff.training import train as training
 
 
@@ -41,7 +42,7 @@ def test_signal_saves_and_exits_75(settings, straight, train, tmp_path, folder, 
     with monkeypatch.context() as patch:
         stop_at(patch, 7, lambda: os.kill(os.getpid(), number))
         handler = signal.getsignal(number)
-        assert train(settings) == training.EXIT_INTERRUPTED == 75
+        assert train(settings) == 75
         assert signal.getsignal(number) == handler
     assert f"stopped by {number.name} after iteration 7" in capsys.readouterr().err
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -234,7 +235,7 @@ def test_damaged_model_is_made_again_without_training(settings, train, tmp_path,
 HOLDER = """
 import sys, time
 from pathlib import Path
-from blurdiff.training import store
+from blurdiff.store import store
 with store.locked(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)

@@ -11,10 +11,10 @@ from blurdiff.data.images import batch_indices, open_images, to_model_range
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.objectives import per_image_loss, training_pair
 from blurdiff.errors import UserError
-from blurdiff.seeding import INIT, STEP, derive_seed
+from blurdiff.network.unet import UNet
+from blurdiff.runtime.seeding import INIT, STEP, derive_seed
 from blurdiff.training import feed
 from blurdiff.training.step import TrainingStep
-from blurdiff.unet import UNet
 from compiling_helpers import needs_compiler, slow
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ import torch
 
 from blurdiff.diffusion import objectives
 from blurdiff.errors import UserError
-from blurdiff.training import state, store
+from blurdiff.store import store
+from blurdiff.training import state
 from blurdiff.training import train as training
 
 

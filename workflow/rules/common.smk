@@ -22,7 +22,7 @@ os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.enviro
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
-from blurdiff.config import check_config, check_files, is_forward_only, read_yaml, resolve_runs
+from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.errors import UserError
 
 

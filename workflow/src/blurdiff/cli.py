@@ -1,6 +1,6 @@
-"""The command line: `blurdiff STAGE …`, one module a stage, imported only when it is asked for.
+"""The command line: `blurdiff STAGE …`, one module of blurdiff.commands for each, imported only when it is asked for.
 
-A stage's module has `add_arguments(parser)` and `run(arguments)`. Importing torch costs seconds, so a module that
+Such a module has `add_arguments(parser)` and `run(arguments)`. Importing torch costs seconds, so a module that
 does not need it must not import it, and the overview (`blurdiff --help`) imports none of them.
 """
 
@@ -12,33 +12,38 @@ from blurdiff import __version__
 from blurdiff.errors import UserError
 
 STAGES = {
-    "synthesize": ("blurdiff.data.scenes", "draw a synthetic data set and write it as an LSUN-format LMDB"),
-    "download": ("blurdiff.data.download", "the zip of an LSUN-format LMDB by HTTP, checked and unpacked"),
-    "preprocess": ("blurdiff.data.preprocess", "an LSUN-format LMDB to images.npy and its manifest"),
-    "join-parts": ("blurdiff.data.join", "parts made by `preprocess --part` to one images.npy and its manifest"),
-    "train": ("blurdiff.training.train", "train one model, or resume it from its last checkpoint"),
-    "sample": ("blurdiff.sampling", "draw one shard of samples from a model"),
-    "gather": ("blurdiff.gather", "shards of samples to samples.npz and strips.npz"),
-    "reference": ("blurdiff.evaluation.reference", "statistics of the real images, with the real-against-real floor"),
-    "evaluate": ("blurdiff.evaluation.evaluate", "Fréchet distance of samples to reference statistics"),
-    "sampler-study": ("blurdiff.sampler_study", "Fréchet distance against network evaluations, for several samplers"),
-    "table": ("blurdiff.reporting.tables", "evaluations to Table 1 (CSV and Markdown)"),
-    "figure": ("blurdiff.reporting.figures", "one figure of the paper (PNG and PDF)"),
-    "audit": ("blurdiff.audit.stage", "what differs between paper and released code, measured"),
-    "benchmark": ("blurdiff.benchmark.stage", "every stage timed beside what a user would take instead"),
-    "import-checkpoint": ("blurdiff.import_checkpoint", "a guided-diffusion style checkpoint to a model.safetensors"),
-    "export-diffusers": ("blurdiff.export_diffusers", "a model to a folder that diffusers' UNet2DModel reads"),
-    "samplers": ("blurdiff.reporting.samplers", "sampler studies to one table and figure"),
-    "plan": ("blurdiff.plan.stage", "what a config will cost before anything starts, and how far it is"),
-    "store": ("blurdiff.training.store_stage", "show the store of trained models; remove what no config needs"),
-    "settings": ("blurdiff.config", "print the resolved settings of a config file's runs"),
+    "synthesize": "draw a synthetic data set and write it as an LSUN-format LMDB",
+    "download": "the zip of an LSUN-format LMDB by HTTP, checked and unpacked",
+    "preprocess": "an LSUN-format LMDB to images.npy and its manifest",
+    "join-parts": "parts made by `preprocess --part` to one images.npy and its manifest",
+    "train": "train one model, or resume it from its last checkpoint",
+    "sample": "draw one shard of samples from a model",
+    "gather": "shards of samples to samples.npz and strips.npz",
+    "reference": "statistics of the real images, with the real-against-real floor",
+    "evaluate": "Fréchet distance of samples to reference statistics",
+    "sampler-study": "Fréchet distance against network evaluations, for several samplers",
+    "table": "evaluations to Table 1 (CSV and Markdown)",
+    "figure": "one figure of the paper (PNG and PDF)",
+    "audit": "what differs between paper and released code, measured",
+    "benchmark": "every stage timed beside what a user would take instead",
+    "import-checkpoint": "a guided-diffusion style checkpoint to a model.safetensors",
+    "export-diffusers": "a model to a folder that diffusers' UNet2DModel reads",
+    "samplers": "sampler studies to one table and figure",
+    "plan": "what a config will cost before anything starts, and how far it is",
+    "store": "show the store of trained models; remove what no config needs",
+    "settings": "print the resolved settings of a config file's runs",
 }
+
+
+def module_name(stage: str) -> str:
+    """The module of a stage."""
+    return f"blurdiff.commands.{stage.replace('-', '_')}"
 
 
 def overview() -> str:
     """The help text that lists every stage."""
     width = max(map(len, STAGES))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in STAGES.items()]
+    lines = [f"  {name:<{width}}  {text}" for name, text in STAGES.items()]
     return "usage: blurdiff STAGE [options]\n\nstages, in the order of an image's way:\n" + "\n".join(
         [*lines, "", "`blurdiff STAGE --help` explains a stage; `blurdiff --version` tells the version."]
     )
@@ -56,9 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in STAGES:
         print(f"error: no stage named {argv[0]!r}; `blurdiff --help` lists them", file=sys.stderr)
         return 2
-    module_name, text = STAGES[argv[0]]
-    module = importlib.import_module(module_name)
-    parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__ or text,
+    module = importlib.import_module(module_name(argv[0]))
+    parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     module.add_arguments(parser)
     arguments = parser.parse_args(argv[1:])

@@ -21,7 +21,7 @@ from torch import Tensor
 from blurdiff.audit.settings import LOG, QUARTIC, paper_process
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.process import Process
-from blurdiff.diffusion.samplers import GRIDS, snr_crossings, step_grid
+from blurdiff.diffusion.timesteps import GRIDS, snr_crossings, step_grid
 
 # Process keys of every row of the experiment; what is not named is the paper's.
 PROCESSES = [

@@ -1,6 +1,6 @@
 """The processes that the audit compares, as complete process settings."""
 
-from blurdiff.config_schema import complete, config_schema
+from blurdiff.config.schema import complete, config_schema
 from blurdiff.errors import UserError
 
 # What the released code's defaults give: (σ_max/σ)² for σ = 0.4, so 0.15² / 0.4²; the paper prints 0.14.

@@ -9,7 +9,6 @@ The names of the files in --output say what is made; the files of one group are 
 docs/audit.md explains them. One core, below a minute.
 """
 
-import argparse
 from pathlib import Path
 
 from blurdiff.errors import UserError
@@ -20,29 +19,6 @@ GROUPS = {
     "gaussian": ("gaussian.csv", "gaussian_summary.csv", "gaussian.png", "gaussian.pdf"),
 }
 MINIMUM = {"resolution": 16, "n_timesteps": 100}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument("--output", nargs="+", required=True, metavar="PATH", help="files to make, by name (see above)")
-    parser.add_argument("--resolution", type=int, default=64, help="of the images, in pixels (default %(default)s)")
-    parser.add_argument("--n-timesteps", type=int, default=1000, help="N of all processes (default %(default)s)")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Make the files that the arguments name; nothing is written when an argument is bad."""
-    groups = group_paths(arguments.output)
-    for name, smallest in MINIMUM.items():
-        value = getattr(arguments, name)
-        if value < smallest:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be {smallest} or more")
-
-    import torch
-
-    torch.set_num_threads(1)  # tensors are small: more threads only wait for each other
-    makers = {"differences": make_differences, "operator": make_operator, "gaussian": make_gaussian}
-    for group, paths in groups.items():
-        makers[group](paths, arguments.resolution, arguments.n_timesteps)
 
 
 def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
@@ -68,7 +44,7 @@ def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
 
 def make_differences(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
     from blurdiff.audit import differences
-    from blurdiff.files import write_text
+    from blurdiff.runtime.files import write_text
 
     audit = differences.Audit(resolution, n_timesteps)
     rows, measurements = differences.tables(audit)
@@ -99,7 +75,7 @@ def make_gaussian(paths: dict[str, Path], resolution: int, n_timesteps: int) -> 
 
 
 def write_table(table, path: Path) -> None:
-    from blurdiff.files import atomic_path
+    from blurdiff.runtime.files import atomic_path
 
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

@@ -113,13 +113,13 @@ def changed(device, threads: int, take_away, build, arguments: dict) -> Work:
 
 
 def no_kept_memory() -> None:
-    from blurdiff import devices
+    from blurdiff.runtime import devices
 
     devices.keep_freed_memory = lambda: False
 
 
 def no_kept_memory_in_workers() -> None:
-    from blurdiff.data import parallel
+    from blurdiff.runtime import parallel
 
     parallel._start = parallel._follow_parent
 
@@ -137,7 +137,7 @@ def channels_last() -> None:
 
 
 def _set_memory_format(layout) -> None:
-    from blurdiff import devices
+    from blurdiff.runtime import devices
 
     devices.memory_format = lambda device: layout
 

@@ -53,7 +53,7 @@ def convolution(device, threads: int, precision: str, images: int) -> Work:
     """256 to 256 channels at 32 x 32."""
     import torch
 
-    from blurdiff.devices import memory_format
+    from blurdiff.runtime.devices import memory_format
 
     channels, side = 256, 32
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

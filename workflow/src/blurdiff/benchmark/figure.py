@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from blurdiff.benchmark.process import STAGE as PROCESS
 from blurdiff.benchmark.rows import CEILINGS
-from blurdiff.files import write_text
 from blurdiff.reporting import style
+from blurdiff.runtime.files import write_text
 
 BAR, BASELINE, TARGET = "#0072b2", "#b8b8b8", "#d55e00"
 NUMBERS = ("throughput", "ratio", "ratio_min", "ratio_max", "share_of_matrix_product")  # that are drawn

@@ -53,7 +53,7 @@ def prepare(folder: str, n_drawn: int, n: int, formats: list[str], workers: int)
 
     import lmdb
 
-    from blurdiff.data.parallel import ordered_map
+    from blurdiff.runtime.parallel import ordered_map
 
     chunks = [range(start, min(start + 16, n_drawn)) for start in range(0, n_drawn, 16)]
     drawn = [image for part in ordered_map(partial(_files, formats), chunks, workers) for image in part]
@@ -161,8 +161,8 @@ def decoding(device, threads: int, lmdb: str, n: int, workers: int) -> Work:
     from contextlib import closing
 
     from blurdiff.data import lsun
-    from blurdiff.data.parallel import ordered_map
     from blurdiff.data.preprocess import CHUNK_RECORDS
+    from blurdiff.runtime.parallel import ordered_map
 
     def call() -> None:
         with lsun.open_lmdb(lmdb) as environment:

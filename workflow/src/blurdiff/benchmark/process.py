@@ -29,7 +29,7 @@ def _inputs(device, threads: int, settings: dict, batch: int) -> tuple:
     """Pixels and timesteps, in a process set up as a job is."""
     import torch
 
-    from blurdiff.devices import pick_device
+    from blurdiff.runtime.devices import pick_device
 
     pick_device(device.type, threads)
     x = torch.randn(batch, 3, settings["resolution"], settings["resolution"], device=device)
@@ -46,8 +46,8 @@ def forward(device, threads: int, settings: dict, batch: int) -> Work:
     """The network, eagerly in float32 as PyTorch's defaults have it."""
     import torch
 
-    from blurdiff.devices import memory_format
-    from blurdiff.unet import UNet
+    from blurdiff.network.unet import UNet
+    from blurdiff.runtime.devices import memory_format
 
     network = UNet(settings["resolution"], **settings["network"]).to(device, memory_format=memory_format(device)).eval()
     x, i = _inputs(device, threads, settings, batch)

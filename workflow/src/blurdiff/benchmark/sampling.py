@@ -45,7 +45,8 @@ def rows(settings: dict, quick: bool) -> list[Row]:
 
 def ours(device, threads: int, settings: dict, n_walked: int) -> Work:
     """What the stage `sample` does, but for reading the model and writing the images."""
-    from blurdiff.sampling import draw, load_sampler
+    from blurdiff.sampling.model import load_sampler
+    from blurdiff.sampling.sample import draw
 
     def loaded(compiled: bool) -> tuple:
         with model_file(settings) as path:
@@ -76,7 +77,7 @@ def plain(device, threads: int, settings: dict, n_walked: int) -> Work:
     from blurdiff.diffusion.families import build_process
     from blurdiff.diffusion.objectives import mode_epsilon
     from blurdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
-    from blurdiff.seeding import SAMPLE, derive_seed
+    from blurdiff.runtime.seeding import SAMPLE, derive_seed
 
     sampling, resolution = settings["sampling"], settings["resolution"]
     network = random_network(settings).to(device).eval()
@@ -133,7 +134,7 @@ def random_network(settings: dict):
     nothing but zeros could be faster than one that does."""
     import torch
 
-    from blurdiff.unet import UNet
+    from blurdiff.network.unet import UNet
 
     torch.manual_seed(0)
     network = UNet(settings["resolution"], **settings["network"])

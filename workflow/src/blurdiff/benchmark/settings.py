@@ -1,6 +1,6 @@
 """The settings that are timed when none are given: the paper's on a GPU, those of the default config on a CPU."""
 
-from blurdiff.config_schema import SECTIONS, complete, config_schema
+from blurdiff.config.schema import SECTIONS, complete, config_schema
 
 BLUR = {"f_type": "quartic", "f_N": 0.140625}
 # Of config/config.yaml, which a package does not know.

@@ -11,58 +11,10 @@ timed beside the paper's network.
 
 import argparse
 import sys
-import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from blurdiff.errors import UserError
-
 STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process", "ablations")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads and worker processes (default: 1)")
-    parser.add_argument("--settings", help="a run's settings, for training and sampling: JSON, or a path")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="(default: all)")
-    parser.add_argument("--lmdb", metavar="DIR", help="preprocess this one instead of synthetic images of LSUN's size")
-    parser.add_argument("--weights", metavar="PTH", help="pytorch-fid's weights (default: random ones)")
-    parser.add_argument("--repeats", type=int, help="timed repeats of each row (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
-    parser.add_argument("--output", required=True, metavar="CSV", help="table to write")
-    parser.add_argument("--figure", metavar="PNG", help="figure to write; .pdf and the caption, .md, stand beside it")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """The stage."""
-    from blurdiff.benchmark import table, worker
-    from blurdiff.benchmark.settings import settings_for
-    from blurdiff.config import read_settings
-
-    repeats = arguments.repeats or (2 if arguments.quick else 5)
-    for name, value in {"threads": arguments.threads, "repeats": repeats}.items():
-        if value < 1:
-            raise UserError(f"--{name} must be 1 or more, not {value}")
-    given = read_settings(arguments.settings) if arguments.settings else None
-    settings = settings_for(arguments.device, given, arguments.quick)
-    names = {"cpu": table.name_of_device("cpu")}
-    if arguments.device == "cuda":
-        names["cuda"] = worker.prepare(_gpu_name, arguments.threads)
-    seconds = 0.01 if arguments.quick else 1.5
-    measured, start = [], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="blurdiff-benchmark-") as folder:
-        for rows in plan(arguments, settings, Path(folder)):
-            print(f"{time.monotonic() - start:4.0f} s: {rows[0].stage}", file=sys.stderr, flush=True)
-            measured.append(worker.measure(rows, arguments.device, arguments.threads, repeats, seconds))
-            for measurement in measured[-1]:
-                report(measurement)
-    rows = table.table(measured, arguments.device, names, arguments.threads)
-    write_csv(arguments.output, rows)
-    if arguments.figure:
-        worker.prepare(_draw, rows, arguments.figure, arguments.quick)
-    print(f"{time.monotonic() - start:4.0f} s: done", file=sys.stderr)
 
 
 def plan(arguments: argparse.Namespace, settings: dict, folder: Path):
@@ -129,7 +81,7 @@ def write_csv(path: str, rows: list[dict]) -> None:
     import csv
 
     from blurdiff.benchmark.table import COLUMNS
-    from blurdiff.files import atomic_path
+    from blurdiff.runtime.files import atomic_path
 
     def cell(value: object) -> object:
         return f"{value:.6g}" if isinstance(value, float) else value
@@ -146,7 +98,7 @@ def write_csv(path: str, rows: list[dict]) -> None:
 
 def _gpu_name(threads: int) -> str:
     from blurdiff.benchmark.table import name_of_device
-    from blurdiff.devices import pick_device
+    from blurdiff.runtime.devices import pick_device
 
     pick_device("cuda", threads)
     return name_of_device("cuda")

@@ -62,7 +62,7 @@ def rows(settings: dict, quick: bool, threads: int = 1) -> list[Row]:
 
 def fast(device, threads: int, settings: dict) -> Work:
     """The step and the feed that the stage `train` uses."""
-    from blurdiff.devices import pick_device
+    from blurdiff.runtime.devices import pick_device
     from blurdiff.training.feed import batches
     from blurdiff.training.step import TrainingStep
 
@@ -176,7 +176,7 @@ def _ours(device, settings: dict) -> tuple:
     import torch
 
     from blurdiff.diffusion.families import build_process
-    from blurdiff.unet import UNet
+    from blurdiff.network.unet import UNet
 
     model = UNet(settings["resolution"], **settings["network"]).to(device).train()
     average = [parameter.detach().clone() for parameter in model.parameters()]
@@ -218,8 +218,8 @@ def diffusers_network(settings: dict):
     """
     import torch
 
-    from blurdiff.unet import UNet
-    from blurdiff.weights import to_diffusers
+    from blurdiff.network.conversion import to_diffusers
+    from blurdiff.network.unet import UNet
 
     try:
         from diffusers import UNet2DModel

@@ -194,7 +194,7 @@ def _device(name: str, threads: int):
     that, its row sets up itself."""
     import torch
 
-    from blurdiff.devices import pick_device
+    from blurdiff.runtime.devices import pick_device
 
     if name == "cpu":
         torch.set_num_threads(threads)

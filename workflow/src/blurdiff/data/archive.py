@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from blurdiff import text
 from blurdiff.data.lsun import check_lmdb
-from blurdiff.data.parallel import progress
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_folder
+from blurdiff.runtime import text
+from blurdiff.runtime.files import atomic_folder
+from blurdiff.runtime.parallel import progress
 
 CHUNK = 1 << 20  # bytes
 # No deflate stream is shorter than a 1032nd of what it holds.

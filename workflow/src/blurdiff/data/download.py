@@ -5,58 +5,18 @@ same command goes on from what is there. A dropped connection is tried again. A 
 started over. A zip of the wrong checksum is deleted. A FOLDER.zip that is there already is used instead, and kept.
 """
 
-import argparse
 import contextlib
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from blurdiff import text
-from blurdiff.config_checks import ADDRESS, DIGEST, LSUN_ARCHIVES, LSUN_SITE, lsun_name
+from blurdiff.config.checks import ADDRESS, DIGEST, LSUN_ARCHIVES, LSUN_SITE, lsun_name
 from blurdiff.data.archive import BadArchive, file_digest, unpack_lmdb
 from blurdiff.data.fetch import fetch, forget, say
 from blurdiff.data.lsun import check_lmdb
 from blurdiff.errors import UserError
-from blurdiff.locks import same_file, sign_lock, wait_for_lock
-from blurdiff.signals import EXIT_INTERRUPTED
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder to make, with data.mdb in it")
-    parser.add_argument("--url", help="http(s) address of the zip (default: LSUN's, by the name of the folder)")
-    parser.add_argument("--digest", metavar="HEX", help="SHA-256 or MD5 of the zip (default: LSUN's, where known)")
-    parser.add_argument(
-        "--retries", type=int, default=10, metavar="N",
-        help="attempts without progress before giving up, after ever longer waits (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--keep-archive", action="store_true", help="keep the zip, as FOLDER.zip")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """The stage."""
-    folder = Path(os.path.normpath(arguments.output))
-    if folder.name in ("", ".."):
-        raise UserError(f"--output {arguments.output}: give the name of a folder to make")
-    url, digest, size = source_of(folder, arguments.url, arguments.digest)
-    if arguments.retries < 0:
-        raise UserError(f"--retries must be 0 or more, not {arguments.retries}")
-
-    def stop(*_) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        download(folder, url, digest, size=size, retries=arguments.retries, keep_archive=arguments.keep_archive)
-    except KeyboardInterrupt:
-        say("stopped; what is downloaded stays, and the same command goes on from there")
-        return EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    print(f"{folder / 'data.mdb'}: {text.size((folder / 'data.mdb').stat().st_size)}")
-    return 0
+from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
 
 def source_of(folder: Path, url: str | None, digest: str | None) -> tuple[str, str | None, int | None]:

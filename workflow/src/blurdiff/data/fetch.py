@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from blurdiff import __version__, text
+from blurdiff import __version__
 from blurdiff.data.archive import count_bytes
 from blurdiff.errors import UserError
-from blurdiff.files import read_json, write_json
+from blurdiff.runtime import text
+from blurdiff.runtime.files import read_json, write_json
 
 if TYPE_CHECKING:
     import requests

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blurdiff.errors import UserError
-from blurdiff.files import read_json
+from blurdiff.runtime.files import read_json
 
 if TYPE_CHECKING:
     import torch

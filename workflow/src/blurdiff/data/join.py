@@ -4,42 +4,18 @@ Both are byte for byte what one pass over the LMDB gives. The parts are read onc
 checked against the SHA-256 of their manifests. Both files appear complete or not at all.
 """
 
-import argparse
 import hashlib
 import os
 
-from blurdiff.data import npy
 from blurdiff.data.images import open_images
-from blurdiff.data.parallel import progress
 from blurdiff.data.preprocess import check_room, check_skipped, describe
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_path, read_json, write_json
+from blurdiff.runtime import npy
+from blurdiff.runtime.files import atomic_path, read_json, write_json
+from blurdiff.runtime.parallel import progress
 
 OF_ONE_PART = ("part", "n_used", "skipped", "sha256")
 OF_PARTS = ("part", "parts", "lmdb")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument("--parts", required=True, nargs="+", metavar="NPY", help="the arrays of all parts, in order")
-    parser.add_argument("--manifests", required=True, nargs="+", metavar="JSON", help="their manifests, in order")
-    parser.add_argument(
-        "--max-corrupt-fraction",
-        type=float,
-        default=0.001,
-        metavar="F",
-        help="give up when more than this fraction of all records did not decode (default: %(default)s)",
-    )
-    parser.add_argument("--output", required=True, metavar="NPY", help="the array to write")
-    parser.add_argument("--manifest", required=True, metavar="JSON", help="the manifest to write")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """The stage."""
-    manifest = join(
-        arguments.parts, arguments.manifests, arguments.output, arguments.manifest, arguments.max_corrupt_fraction
-    )
-    print(f"{arguments.output}: {manifest['n_used']:,} images, {len(manifest['skipped'])} records skipped")
 
 
 def join(

@@ -6,7 +6,6 @@ the kind, the seed and k alone: more images, or other workers, do not change it.
 all.
 """
 
-import argparse
 import hashlib
 import io
 import os
@@ -19,10 +18,10 @@ from pathlib import Path
 import lmdb
 from PIL import Image
 
-from blurdiff.data.parallel import available_cores, ordered_map, progress
 from blurdiff.data.synthetic import bedroom, church
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_path
+from blurdiff.runtime.files import atomic_path
+from blurdiff.runtime.parallel import available_cores, ordered_map, progress
 
 KINDS = {"bedroom": bedroom.draw, "church": church.draw}
 SHORT_SIDES = range(64, 81)
@@ -30,20 +29,6 @@ ASPECTS = (3 / 4, 1.0, 4 / 3, 4 / 3, 3 / 2)  # width to height
 CHUNK = 32
 # An image takes 4 kB; LMDB reserves address space, not disk.
 MAP_BYTES_PER_IMAGE = 1 << 16
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument("--kind", required=True, choices=sorted(KINDS), help="what to draw")
-    parser.add_argument("--n-images", required=True, type=int, metavar="N", help="number of images")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other images (default: %(default)s)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the LMDB to write, NAME_lmdb")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """The stage."""
-    synthesize(arguments.kind, arguments.output, arguments.n_images, arguments.seed, arguments.workers)
 
 
 def synthesize(kind: str, output: str | os.PathLike, n_images: int, seed: int = 0, workers: int | None = None) -> None:

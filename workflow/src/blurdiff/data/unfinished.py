@@ -19,10 +19,10 @@ from pathlib import Path
 
 import PIL
 
-from blurdiff.data import npy
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_path, read_json, sync, write_json
-from blurdiff.locks import same_file, sign_lock, wait_for_lock
+from blurdiff.runtime import npy
+from blurdiff.runtime.files import atomic_path, read_json, sync, write_json
+from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
 FORMAT = 1  # to be raised when the same LMDB and settings would give other images
 JOURNAL_SECONDS = 5.0

@@ -6,7 +6,6 @@ distance, the counts and the run's settings; statistics.npz holds mean and covar
 that are not given are taken from the evaluation section of the settings.
 """
 
-import argparse
 import os
 
 import numpy as np
@@ -17,69 +16,13 @@ from blurdiff.evaluation.features import (
     KERNEL_METRICS,
     METRICS,
     FeatureNetwork,
-    add_network_arguments,
-    extract,
-    load_network,
 )
 from blurdiff.evaluation.frechet import (
     frechet_distance,
     kernel_distance,
     moments,
     read_npz,
-    read_statistics,
-    write_arrays,
 )
-from blurdiff.files import atomic_path, write_json
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument("--samples", required=True, metavar="NPZ", help="the samples: arr_0, uint8 (n, R, R, 3)")
-    parser.add_argument("--reference", required=True, metavar="NPZ", help="statistics of the real images")
-    parser.add_argument("--settings", required=True, metavar="JSON", help="the run's settings, JSON itself or a file")
-    add_network_arguments(parser)
-    parser.add_argument("--batch-size", type=int, metavar="N", help="images at once (default: as in the settings)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: as in the settings)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as in the settings)")
-    parser.add_argument("--output", required=True, metavar="JSON", help="fid.json, the evaluation to write")
-    parser.add_argument("--statistics", required=True, metavar="NPZ", help="the samples' mu, sigma and n to write")
-    parser.add_argument("--features", metavar="NPY", help="the samples' features, float32 (n, d), to write")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """The stage."""
-    from blurdiff.config import read_settings
-    from blurdiff.devices import pick_device
-
-    settings = read_settings(arguments.settings)
-    options = {}
-    for name in ("batch_size", "threads", "device"):
-        value = getattr(arguments, name)
-        options[name] = settings["evaluation"][name] if value is None else value
-        if name != "device" and options[name] < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {options[name]}")
-    samples = read_samples(arguments.samples, settings["sampling"]["n_samples"], settings["resolution"])
-    reference = read_statistics(arguments.reference)
-    check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
-    described = describe_run(settings)
-    device = pick_device(options["device"], options["threads"])
-    network = load_network(arguments.network, arguments.weights, device)
-    check_features(reference, arguments.reference, network)
-
-    features = np.concatenate(list(extract(network, samples, options["batch_size"], arguments.samples)))
-    result = compare(features, reference, network) | {"run": described}
-    if arguments.features:
-        with atomic_path(arguments.features) as temporary, open(temporary, "wb") as file:
-            np.save(file, features)
-    own = moments(features)
-    identity = {key: result[key] for key in ("metric", "network", "weights_sha256", "input_size")}
-    write_arrays(arguments.statistics, {"mu": own.mu, "sigma": own.sigma, "n": np.int64(own.n), **identity})
-    write_json(arguments.output, result)
-    floor = "no floor" if result["floor_mean"] is None else f"floor {result['floor_mean']:.4g}"
-    print(
-        f"{arguments.output}: {described['run']}, seed {described['seed']}: {result['metric']} {result['value']:.4g}"
-        f" of {result['n_samples']:,} samples ({floor})"
-    )
 
 
 def read_samples(path: str | os.PathLike, n_samples: int, resolution: int) -> np.ndarray:

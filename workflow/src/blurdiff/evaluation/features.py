@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from blurdiff.errors import UserError
-from blurdiff.files import sha256_file
+from blurdiff.runtime.files import sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def load_network(
     Convolutions on a GPU are set to full float32 (no TF32) for the process. Raises UserError when the weights are
     missing, cannot be downloaded or are not the published ones: no other weights ever take their place.
     """
-    from blurdiff.devices import exact_convolutions
+    from blurdiff.runtime.devices import exact_convolutions
 
     exact_convolutions()
     if name == "inception":
@@ -234,7 +234,7 @@ def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, source
 
     `source` names the images. Raises UserError when a feature is not finite.
     """
-    from blurdiff.data.parallel import progress
+    from blurdiff.runtime.parallel import progress
 
     with progress(len(images), "images", f"features of {Path(source).name}") as advance:
         for start in range(0, len(images), batch_size):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from blurdiff.errors import UserError
-from blurdiff.files import atomic_path, check_archive
+from blurdiff.runtime.files import atomic_path, check_archive
 
 # Features are summed up this many rows at a time: the cost of a merge, d^2, is then small beside that of the products.
 CHUNK_ROWS = 2048

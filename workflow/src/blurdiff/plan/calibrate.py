@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from blurdiff.text import size
+from blurdiff.runtime.text import size
 
 
 class Rate(NamedTuple):
@@ -68,7 +68,7 @@ def training(settings: dict, seconds: float, compiled: bool) -> Rate:
     """An image through a training step: forward, backward, Adam, average."""
     import torch
 
-    from blurdiff.devices import pick_device
+    from blurdiff.runtime.devices import pick_device
     from blurdiff.training.step import TrainingStep
 
     section = settings["training"]
@@ -99,8 +99,8 @@ def sampling(settings: dict, seconds: float, compiled: bool) -> Rate:
 
     from blurdiff.diffusion.objectives import mode_epsilon
     from blurdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
-    from blurdiff.sampling import load_sampler
-    from blurdiff.unet import UNet
+    from blurdiff.network.unet import UNet
+    from blurdiff.sampling.model import load_sampler
 
     section, resolution = settings["sampling"], settings["resolution"]
     name = "ddim" if section["sampler"].startswith("ode") else section["sampler"]
@@ -135,9 +135,9 @@ def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
     import numpy as np
     import torch
 
-    from blurdiff.devices import pick_device
     from blurdiff.evaluation.features import FeatureNetwork, compute, load_network
     from blurdiff.plan.counts import bare_inception
+    from blurdiff.runtime.devices import pick_device
 
     device = pick_device(evaluation["device"], evaluation["threads"])
     if evaluation["network"] == "inception":
@@ -219,7 +219,7 @@ def start() -> tuple[Rate, int]:
     """(the start of a process that loads PyTorch, bytes of memory that it then has)."""
     begin = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", "import torch, blurdiff.unet"], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", "import torch, blurdiff.network.unet"], check=True, env=environment)
     seconds = time.perf_counter() - begin
     unit = 1 if sys.platform == "darwin" else 1024
     return Rate(seconds, "import torch"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit

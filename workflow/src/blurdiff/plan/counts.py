@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from blurdiff.evaluation.features import EFFICIENTNET_INPUT_SIZE
-from blurdiff.unet import UNet
+from blurdiff.network.unet import UNet
 
 COPIES = {"weights": 1, "gradients": 1, "Adam's moments": 2, "averaged weights": 1}  # all float32
 

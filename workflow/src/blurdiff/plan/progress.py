@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blurdiff.errors import UserError
-from blurdiff.training.inventory import StoredModel, read_store
-from blurdiff.training.needs import Need, needs_of
+from blurdiff.store.inventory import StoredModel, read_store
+from blurdiff.store.needs import Need, needs_of
 
 
 @dataclass

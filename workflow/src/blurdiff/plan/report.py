@@ -1,6 +1,6 @@
 """A plan in words and tables."""
 
-from blurdiff.text import duration, size, table
+from blurdiff.runtime.text import duration, size, table
 
 UNITS = {
     "train": "images trained on",

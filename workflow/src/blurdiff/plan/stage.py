@@ -6,59 +6,13 @@ GPU is needed: where a GPU is wanted and absent, GPU-hours are not guessed, only
 """
 
 import argparse
-import json
-import os
 import sys
 import time
 from pathlib import Path
 
-from blurdiff.config import check_config
-from blurdiff.config_schema import read_yaml
+from blurdiff.config.runs import check_config
+from blurdiff.config.schema import read_yaml
 from blurdiff.errors import UserError
-from blurdiff.plan import report
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the stage."""
-    parser.add_argument(
-        "--configfile", nargs="+", action="extend", metavar="FILE",
-        help="the config; of several, the later is laid over the earlier, as Snakemake does"
-        " (default: config/config.yaml)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no-calibration", action="store_true", help="measure nothing: operations, disk and memory only"
-    )
-    parser.add_argument(
-        "--calibration-seconds", type=float, default=1.0, metavar="S", help="for each kind of work (default: 1)"
-    )
-    parser.add_argument(
-        "--compile", action="store_true",
-        help="measure with torch.compile, as jobs on a GPU run; costs a minute or more for each network",
-    )  # fmt: skip
-    parser.add_argument(
-        "--tflops", type=float, metavar="X",
-        help="teraflops a second that networks reach on devices where nothing is measured (your choice)",
-    )  # fmt: skip
-    parser.add_argument("--cores", type=int, metavar="N", help="cores that jobs share (default: all of this machine)")
-    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs that jobs share (default: those here, at least 1)")
-    parser.add_argument(
-        "--n-images", action="append", default=[], metavar="[NAME=]N",
-        help="images in the data set NAME, or in all whose LMDB is not here",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """The stage."""
-    for option in ("calibration_seconds", "tflops", "cores", "gpus"):
-        value = getattr(arguments, option)
-        if value is not None and not value > 0:
-            raise UserError(f"--{option.replace('_', '-')} must be more than 0, not {value}")
-    name, config = read_config(arguments.configfile or ["config/config.yaml"])
-    # As Snakemake does for its jobs. It is read when numpy is loaded, so that nothing here loads it before.
-    os.environ.setdefault("OMP_NUM_THREADS", str(config["evaluation"]["threads"]))
-    plan = make_plan(config, name, arguments)
-    print(json.dumps(plan, indent=2) if arguments.json else report.text_of(plan))
 
 
 def read_config(paths: list[str]) -> tuple[str, dict]:
@@ -97,11 +51,11 @@ def make_plan(config: dict, name: str, arguments: argparse.Namespace) -> dict:
     """The whole plan, as it is printed with --json: bytes, FLOPs and seconds are plain numbers."""
     import torch
 
-    from blurdiff.data.parallel import available_cores
     from blurdiff.plan import calibrate, counts, space
     from blurdiff.plan.estimate import Machine, key_of, measure, seconds_of, wall_seconds
     from blurdiff.plan.jobs import datasets_of, jobs_of, mark_done, trained_runs
     from blurdiff.plan.progress import progress_of
+    from blurdiff.runtime.parallel import available_cores
 
     runs = trained_runs(config)
     datasets = datasets_of(config, counts_given(arguments.n_images))

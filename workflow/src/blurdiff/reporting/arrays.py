@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from blurdiff.errors import UserError
-from blurdiff.files import check_archive, read_json
+from blurdiff.runtime.files import check_archive, read_json
 
 LOSSES = ["loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4"]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from blurdiff.config_schema import read_yaml
+from blurdiff.config.schema import read_yaml
 from blurdiff.errors import UserError
 
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}

@@ -8,7 +8,7 @@ import matplotlib
 import seaborn
 from matplotlib.figure import Figure
 
-from blurdiff.files import atomic_path
+from blurdiff.runtime.files import atomic_path
 
 TEXT_WIDTH = 6.9  # inches: a page of two columns
 COLUMN_WIDTH = 3.4

@@ -4,15 +4,14 @@ Runs that differ only in their seed become one row: mean, and sample standard de
 The rows keep the order in which the evaluations are given. The paper's FID-10K stands beside them for reference.
 """
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from blurdiff import files
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels
+from blurdiff.runtime import files
 
 # Table 1 of the paper: FID of 10,000 samples at 64×64, by data set, schedule and f(N) as printed.
 PAPER_FID = {
@@ -34,23 +33,6 @@ COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction",
 # What one data set's evaluations must agree in to stand in one column.
 SAME_IN_DATASET = ("n_samples", "n_reference", "resolution", "floor_mean")
 SAME_EVERYWHERE = ("metric", "network", "weights_sha256", "input_size")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the stage's options."""
-    parser.add_argument("--evaluations", nargs="+", required=True, metavar="JSON",
-                        help="fid.json of every run and seed, in the order of the table's rows")  # fmt: skip
-    parser.add_argument("--output", required=True, metavar="CSV", help="tidy table to write")
-    parser.add_argument("--markdown", required=True, metavar="MD", help="table in the paper's layout to write")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Write both tables; nothing is written when an evaluation is bad or does not fit the others."""
-    table = summarise([read_evaluation(path) for path in arguments.evaluations])
-    markdown = render(table)
-    with files.atomic_path(arguments.output) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-    files.write_text(arguments.markdown, markdown)
 
 
 def read_evaluation(path: str) -> dict:

@@ -1,18 +1,15 @@
 """The state of a training run: what a checkpoint holds, how it is written, checked and read back."""
 
-import hashlib
-import json
 import math
 import sys
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from blurdiff.errors import UserError
-from blurdiff.training import store
+from blurdiff.network.model_file import packed
+from blurdiff.store import store
 
 N_QUARTILES = 4
 HISTORY_COLUMNS = ("iteration", "seconds", "images_per_second", "loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4")
@@ -167,63 +164,3 @@ def _cell(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def packed(weights: dict[str, Tensor], settings: dict) -> bytes:
-    """A safetensors file of contiguous weights on the CPU; its metadata hold the settings and the weights' SHA-256."""
-    content = safetensors.torch.save(weights, {"settings": json.dumps(settings, sort_keys=True)})
-    # Two metadata at once safetensors would write in an order that differs from process to process.
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"]["sha256"] = weights_sha256(weights)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[end:]
-
-
-def weights_sha256(weights: dict[str, Tensor]) -> str:
-    """SHA-256 of the names and bytes of contiguous tensors on the CPU, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
-    """Load a model.safetensors into a network of these settings.
-
-    Raises UserError when the file cannot be read or is damaged, a tensor does not fit, or the model was trained with
-    another process, number of heads or whatever else its shapes do not show.
-    """
-    try:
-        weights = safetensors.torch.load_file(path)
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        trained = json.loads(metadata.get("settings", "{}"))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error}); delete it and run again") from error
-    if metadata.get("sha256") not in (None, weights_sha256(weights)):  # files of other programs have none
-        raise UserError(f"{path} is damaged (its weights do not match its sha256); delete it and run again")
-    own = network.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights or name not in own:
-            what = "misses the tensor" if name not in weights else "has a tensor that the network lacks:"
-            raise UserError(f"{path} {what} {name}; was it trained with other network settings?")
-        if own[name].shape != weights[name].shape:
-            raise UserError(
-                f"{path}: {name} has the shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}"
-            )
-    trained, wanted = _determining(trained), _determining(settings)
-    for key in sorted(trained.keys() & wanted.keys()):
-        if trained[key] != wanted[key]:
-            raise UserError(f"{path} was trained with {key} {trained[key]}, the settings have {wanted[key]}")
-    network.load_state_dict(weights)
-
-
-def _determining(settings: dict) -> dict[str, object]:
-    """What a model was trained for, as far as it is known: "process.f_type" and so on. Tables may have been moved."""
-    found = {"resolution": settings["resolution"]} if "resolution" in settings else {}
-    for section in ("process", "network"):
-        found |= {f"{section}.{key}": value for key, value in settings.get(section, {}).items()}
-    return {key: found[key] for key in found if key not in ("process.power", "process.f_table", "network.dropout")}

@@ -10,15 +10,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from blurdiff import compiling, config_checks
+from blurdiff.config import checks
 from blurdiff.data.images import to_model_range
-from blurdiff.devices import autocast, memory_format
 from blurdiff.diffusion import objectives
 from blurdiff.diffusion.families import build_process
 from blurdiff.errors import UserError
-from blurdiff.seeding import INIT, STEP, derive_seed
+from blurdiff.network.unet import UNet
+from blurdiff.runtime import compiling
+from blurdiff.runtime.devices import autocast, memory_format
+from blurdiff.runtime.seeding import INIT, STEP, derive_seed
 from blurdiff.training.state import N_QUARTILES, TrainingState, quartile
-from blurdiff.unet import UNet
 
 
 class ImageLosses(nn.Module):
@@ -55,7 +56,7 @@ class TrainingStep:
 
     def __init__(self, settings: dict, device: torch.device, image_channels: int = 3, rank: int = 0, n_ranks: int = 1):
         training = settings["training"]
-        config_checks.check_training(training, _refuse)
+        checks.check_training(training, _refuse)
         self.device, self.seed, self.rank, self.n_ranks = device, settings["seed"], rank, n_ranks
         self.batch_size, self.dropout = training["batch_size"], settings["network"]["dropout"]
         self.own = slice(rank * self.batch_size // n_ranks, (rank + 1) * self.batch_size // n_ranks)

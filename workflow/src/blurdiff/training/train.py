@@ -5,60 +5,18 @@ of the settings that determine the weights; --output and --history are links to 
 store has already is not trained again.
 """
 
-import argparse
 import contextlib
 import math
 import sys
 import time
 from pathlib import Path
 
-from blurdiff.signals import EXIT_INTERRUPTED, StopSignals
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--settings", required=True, help="the run's resolved settings: JSON, or the path of a JSON or YAML file"
-    )
-    parser.add_argument("--images", required=True, help="images.npy, uint8 (n, R, R, 3)")
-    parser.add_argument("--manifest", required=True, help="the manifest.json that was written with the images")
-    parser.add_argument("--store", required=True, help="folder of trained models and checkpoints")
-    parser.add_argument("--output", required=True, help="model.safetensors to make (EMA weights)")
-    parser.add_argument("--history", required=True, help="history.csv to make (loss against iteration)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from blurdiff.config import read_settings
-    from blurdiff.errors import UserError
-    from blurdiff.files import read_json
-    from blurdiff.training import store
-    from blurdiff.training.distributed import joined
-
-    settings = read_settings(arguments.settings)
-    manifest = read_json(arguments.manifest)
-    if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise UserError(f"{arguments.manifest} has no sha256; it is not the manifest of images")
-    iterations = settings["training"]["iterations"]
-    with joined(settings["training"]) as ranks, contextlib.ExitStack() as held:
-        folder = done = None
-        if ranks.is_first:
-            folder = store.model_folder(arguments.store, settings, manifest["sha256"])
-            held.enter_context(store.locked(folder))
-            store.remove_leftovers(folder)
-            done = finished(folder, iterations)
-        folder, done = ranks.of_first((folder, done))
-        if not done and not train(settings, arguments.images, folder, arguments.threads, ranks):
-            return EXIT_INTERRUPTED
-        if ranks.is_first:
-            store.publish(store.find(folder, "history", ".csv")[iterations], Path(arguments.history))
-            store.publish(store.find(folder, "model", ".safetensors")[iterations], Path(arguments.output))
-        ranks.wait_for_all()  # torchrun ends the others when one has ended
-    return 0
+from blurdiff.runtime.signals import StopSignals
 
 
 def finished(folder: Path, iterations: int) -> bool:
     """Whether the store has this model, intact; a damaged one is removed."""
-    from blurdiff.training import store
+    from blurdiff.store import store
 
     files = [
         store.find(folder, "history", ".csv").get(iterations),
@@ -99,7 +57,7 @@ def _train(settings: dict, images_path: str, folder: Path, threads: int, ranks, 
     from tqdm import tqdm
 
     from blurdiff.data.images import open_images
-    from blurdiff.devices import pick_device
+    from blurdiff.runtime.devices import pick_device
     from blurdiff.training.feed import batches
     from blurdiff.training.state import save_checkpoint, save_model
     from blurdiff.training.step import TrainingStep

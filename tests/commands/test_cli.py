@@ -1,0 +1,104 @@
+import argparse
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import blurdiff
+from blurdiff import cli
+from blurdiff.errors import UserError
+
+
+def test_overview_lists_every_stage(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, summary in cli.STAGES.items():
+        assert f"  {name} " in text
+        assert summary in text
+    assert cli.main([]) == 2
+    assert capsys.readouterr().out == text
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == blurdiff.__version__
+
+
+def test_unknown_stage(capsys):
+    assert cli.main(["tain"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "'tain'" in line
+
+
+@pytest.mark.parametrize("stage", sorted(cli.STAGES))
+def test_every_stage_is_documented(stage, capsys):
+    module = importlib.import_module(cli.module_name(stage))
+    assert module.__doc__
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    for action in parser._actions:
+        assert action.help, f"{stage}: {action.dest} has no help"
+    with pytest.raises(SystemExit) as caught:
+        cli.main([stage, "--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith(f"usage: blurdiff {stage}")
+    assert " ".join(module.__doc__.split()) in text
+
+
+def fake_stage(monkeypatch, run):
+    """A stage `fake` that does `run`."""
+    module = argparse.Namespace(__doc__="Nothing.", add_arguments=lambda parser: None, run=run)
+    monkeypatch.setitem(sys.modules, "blurdiff.commands.fake", module)
+    monkeypatch.setitem(cli.STAGES, "fake", "nothing")
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (75, 75)])
+def test_exit_status(monkeypatch, returned, status):
+    fake_stage(monkeypatch, lambda arguments: returned)
+    assert cli.main(["fake"]) == status
+
+
+def test_user_errors_are_one_line(monkeypatch, capsys):
+    def fail(arguments):
+        raise UserError("a file\nis not   right;\n  remove it")
+
+    fake_stage(monkeypatch, fail)
+    assert cli.main(["fake"]) == 1
+    assert capsys.readouterr() == ("", "error: a file is not right; remove it\n")
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    """A mistake in the program must not look like one of the user's."""
+
+    def fail(arguments):
+        raise ZeroDivisionError
+
+    fake_stage(monkeypatch, fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["fake"])
+
+
+def test_overview_and_light_stages_do_not_import_torch():
+    """Snakemake starts many small jobs; torch takes seconds."""
+    code = (
+        "import importlib, sys; from blurdiff.cli import STAGES, main; assert main(['--help']) == 0\n"
+        "for stage in STAGES: importlib.import_module('blurdiff.commands.' + stage.replace('-', '_'))\n"
+        "assert not {'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+
+
+def test_python_m(capsys):
+    result = subprocess.run(
+        [sys.executable, "-m", "blurdiff", "nothing"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert result.returncode == 2
+    assert "no stage named 'nothing'" in result.stderr

@@ -1,0 +1,104 @@
+"""Grids of timesteps, against brute force."""
+
+import numpy as np
+import pytest
+import torch
+from diffusion_helpers import build
+
+from blurdiff.diffusion import timesteps
+from blurdiff.errors import UserError
+
+
+@pytest.mark.parametrize("kind", timesteps.GRIDS)
+@pytest.mark.parametrize("overrides", [{}, {"f_type": "log", "f_N": 0.6}, {"family": "blurring-diffusion"}])
+def test_grids_have_exactly_their_steps(kind, overrides):
+    for n in (10, 1000):
+        process = build(6, n_timesteps=n, **overrides)
+        for n_steps in {1, 2, 3, 7, 9, 10, 50, 250, n - 1, n}:
+            if n_steps <= n:
+                grid = timesteps.step_grid(process, n_steps, kind)
+                assert len(grid) == n_steps + 1
+                assert (grid[0], grid[-1]) == (n, 0)
+                assert all(type(i) is int for i in grid)
+                assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
+    assert timesteps.step_grid(process, None, kind) == list(range(1000, -1, -1))
+    assert timesteps.step_grid(process, None, kind, start=999) == list(range(999, -1, -1))
+    assert timesteps.step_grid(process, 5, kind, start=999)[0] == 999
+
+
+def test_uniform_and_quadratic_grids():
+    process = build(6)
+    assert timesteps.step_grid(process, 50) == [1000 - 20 * k for k in range(51)]
+    assert timesteps.step_grid(process, 4, "quadratic") == [1000, 562, 250, 62, 0]
+    assert timesteps.step_grid(process, 50, "quadratic")[-4:] == [4, 2, 1, 0]
+
+
+def test_snr_crossings_by_brute_force():
+    process = build(6, n_timesteps=200, beta_1=5e-4, beta_N=0.1, f_type="log", f_N=0.6)
+    signal = torch.logspace(2, -4, 36, dtype=torch.float64).reshape(6, 6)
+    for variant in (process, build(6, n_timesteps=200, family="blurring-diffusion"), build(6, mode_order="released")):
+        for variance in (None, signal):
+            crossings = timesteps.snr_crossings(variant, variance)
+            i = torch.arange(1, variant.n_timesteps + 1)
+            power = variant.log_alpha_bar(i).exp() * (1.0 if variance is None else variance)
+            below = power <= variant.variance(i)
+            first = torch.where(below.any(0), below.double().argmax(0) + 1, variant.n_timesteps)
+            assert torch.equal(crossings, first)
+            assert crossings.shape == variant.log_D.shape
+
+
+def test_snr_grid_follows_the_crossings():
+    """The k-th of n points lies where (crossings so far / all + i/N)/2 reaches k/n, by brute force."""
+    process = build(64)
+    spectrum = 100 / (1 + torch.arange(64.0).double()[:, None] ** 2 + torch.arange(64.0).double() ** 2)
+    crossings = timesteps.snr_crossings(process, spectrum).flatten()
+    density = np.array([float((crossings <= i).double().mean()) + i / 1000 for i in range(1001)]) / 2
+    grid = timesteps.step_grid(process, 40, "snr", spectrum)
+    for k, i in enumerate(reversed(grid)):
+        assert density[i] >= k / 40 - 1e-12
+        assert i == 0 or density[i - 1] < k / 40 + 1e-12
+    uniform = timesteps.step_grid(process, 40)
+    middle = int(crossings.double().median())
+    near = lambda points: sum(abs(i - middle) < 50 for i in points)  # noqa: E731
+    assert near(grid) > 2 * near(uniform)
+
+
+def test_information_of_one_mode_by_hand():
+    process = build(1, basis="pixel", n_timesteps=50)
+    i = torch.arange(1, 51)
+    alpha_bar = process.log_alpha_bar(i).exp().flatten()
+    expected = 0.5 * torch.log1p(4 * alpha_bar / (1 - alpha_bar))
+    found = timesteps.information(process, torch.full((1, 1), 4.0, dtype=torch.float64))
+    assert torch.allclose(found[1:], expected, rtol=1e-12)
+    assert found[0] == found[1]
+
+
+def test_information_grid_loses_as_much_in_each_step():
+    """The k-th of n points lies where (information lost so far / all + i/N)/2 reaches k/n, by brute force."""
+    process = build(16)
+    left = timesteps.information(process)
+    lost = ((left[0] - left) / (left[0] - left[-1]) + torch.arange(1001.0) / 1000) / 2
+    for k, i in enumerate(reversed(timesteps.step_grid(process, 20, "information"))):
+        assert lost[i] >= k / 20 - 1e-12
+        assert i == 0 or lost[i - 1] < k / 20 + 1e-12
+
+
+def test_snr_grid_of_log_is_dense_at_the_start():
+    """With log most modes live at the first few timesteps only."""
+    grid = timesteps.step_grid(build(64, f_type="log", f_N=0.6), 50, "snr")
+    assert sum(i <= 50 for i in grid) > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0, "uniform"), "sampling.n_steps: 0 must lie between 1 and 1000"),
+        ((1001, "uniform"), "sampling.n_steps: 1001 must lie between 1 and 1000"),
+        ((-3, "snr"), "sampling.n_steps: -3 must lie between"),
+        ((10, "cubic"), "sampling.grid: 'cubic' is not one of uniform, quadratic, snr, information"),
+        ((None, "cubic"), "sampling.grid: 'cubic' is not one of uniform, quadratic, snr, information"),
+    ],
+)
+def test_bad_grids(arguments, words):
+    with pytest.raises(UserError, match=words):
+        timesteps.step_grid(build(4), *arguments)

@@ -1,0 +1,27 @@
+"""Draw one shard of samples from a model: a fixed number of images with a seed of their own.
+
+The images of shard k depend on the model, the sampling settings and (seed, k), not on how many shards there are or who
+makes them. Beside the images (arr_0) a shard keeps the way of its first few: states x_i and predictions x̂_0(x_i).
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--settings", required=True, help="the run's settings: JSON, or the path of a JSON/YAML file")
+    parser.add_argument("--model", required=True, help="model.safetensors of the run")
+    parser.add_argument("--shard", type=int, required=True, help="which shard, from 0")
+    parser.add_argument("--output", required=True, help="shard .npz to make")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from blurdiff.config.runs import read_settings
+    from blurdiff.runtime.files import atomic_path
+    from blurdiff.sampling.sample import sample_shard
+
+    arrays = sample_shard(read_settings(arguments.settings), arguments.model, arguments.shard, arguments.threads)
+    with atomic_path(arguments.output) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)

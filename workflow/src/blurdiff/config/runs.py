@@ -1,0 +1,173 @@
+"""Print the resolved settings of a config file's runs as JSON: what every other stage takes as --settings.
+
+Resolved means: checked, defaults filled in, and a run's own keys laid over its data set's and the sections'. With
+--run NAME one settings object is printed; with several names, or none, a list of them.
+"""
+
+# The workflow checks a config with this module before any job starts, so that it imports neither torch nor numpy.
+
+import json
+import re
+from pathlib import Path
+
+from blurdiff.config import checks
+from blurdiff.config.schema import SECTIONS, complete, config_schema, read_yaml, settings_schema, validate
+from blurdiff.errors import UserError
+
+# Processes of other papers, and of the authors' released code, as process keys; a run's own keys are laid over them.
+PRESETS = {
+    "ddpm": {"family": "blur", "basis": "pixel", "f_type": "none", "f_N": 0.0},
+    "blurring-diffusion": {"family": "blurring-diffusion", "noise_schedule": "cosine", "sigma_max": 20.0},
+    "ihdm": {"family": "ihdm", "sigma_max": 20.0},
+    "released-code": {"mode_order": "released", "f_anchor": "released", "floor": 0.03, "skip_last_timestep": True},
+}
+
+
+class Section(dict):
+    """Settings whose missing keys are the user's mistake: UserError names them."""
+
+    def __init__(self, value: dict, name: str):
+        super().__init__(value)
+        self.name = name
+
+    def __missing__(self, key):
+        raise UserError(f"{self.name}: the key {key} is missing; `blurdiff settings` prints complete settings")
+
+
+def check_config(raw: object, name: str = "config") -> dict:
+    """The complete config from what a YAML file held; `name` stands first in every message.
+
+    Raises UserError, one line that names the key, for unknown keys, wrong types, values out of range, and combinations
+    that cannot work (see checks.py). No file is looked at; for that see `check_files`.
+    """
+    if not isinstance(raw, dict):
+        raise UserError(f"{name}: must be a section of keys; config/README.md explains them")
+    try:
+        raw = json.loads(json.dumps(raw, default=str))  # plain dicts, whatever the reader made of them
+    except (TypeError, ValueError, RecursionError) as error:  # keys that are dates, numbers or nesting without end
+        raise UserError(f"{name}: this is no config ({error}); config/README.md explains the keys") from error
+    validate(raw, config_schema(), name)
+    config = complete(raw, config_schema(), name)
+    for dataset, part in config["datasets"].items():
+        if part["synthetic"]:
+            part["n_images"] = part["n_images"] or 2048
+            part["seed"] = part["seed"] or 0
+        part["label"] = part["label"] or (f"{dataset} (synthetic)" if part["synthetic"] else dataset)
+    checks.check_datasets(config, name)
+    for run, run_name in zip(config["runs"], run_names(config, name), strict=True):
+        run["name"] = run_name
+    resolved = resolve_runs(config)[:: len(config["seeds"])]
+    checks.check_runs(config, resolved, name)
+    checks.check_figures(config, resolved, name)
+    return config
+
+
+def load_config(path: str | Path) -> dict:
+    """Read and check a config file; raises UserError."""
+    return check_config(read_yaml(path), str(path))
+
+
+def check_files(config: dict, name: str = "config") -> None:
+    """Raise UserError, one line, when files that the config names are not there: which, and how to get them."""
+    checks.check_files(config, resolve_runs(config), name)
+
+
+def run_names(config: dict, name: str) -> list[str]:
+    """A name for every run: its own, or data set, blur schedule, direction if not the paper's, and all other overrides.
+
+    A later run whose name would be an earlier one's gets its f_N too, so that adding a run renames none.
+    """
+    given = {run["name"] for run in config["runs"] if "name" in run}
+    taken: dict[str, int] = {}
+    for number, run in enumerate(config["runs"]):
+        if "name" in run:
+            candidates = [run["name"]]
+        else:
+            process = run_process(config, run)
+            words = [run["dataset"], *([run["preset"]] if "preset" in run else [])]
+            if "preset" not in run or process["f_type"] != "none":
+                words.append(process["f_type"])
+            if process["direction"] != "coarse-to-fine":
+                words.append(process["direction"])
+            overrides = {key: run[key] for key in process if key in run and key not in ("f_type", "f_N", "direction")}
+            overrides |= run.get("training", {}) | run.get("sampling", {})
+            words += [f"{key}-{Path(str(value)).name}" for key, value in overrides.items()]
+            candidates = ["_".join(words), "_".join([*words, f"f_N-{process['f_N']:g}"])]
+            candidates = [re.sub(r"[^A-Za-z0-9._+-]+", "-", candidate) for candidate in candidates]
+            candidates = [candidate for candidate in candidates if candidate not in given]
+        free = [candidate for candidate in candidates if candidate not in taken]
+        if not free:
+            other = next((f" as runs[{taken[c]}]" for c in candidates if c in taken), "")
+            raise UserError(f"{name}: runs[{number}]: the same name{other}; remove it or give it a name of its own")
+        taken[free[0]] = number
+    return list(taken)
+
+
+def run_process(config: dict, run: dict) -> dict:
+    """The process section with a run's preset and then its own keys laid over it."""
+    return {
+        **config["process"],
+        **PRESETS.get(run.get("preset"), {}),
+        **{k: run[k] for k in config["process"] if k in run},
+    }
+
+
+def is_forward_only(config: dict, run: dict) -> bool:
+    """Whether a run is only shown (figure forward), not trained: IHDM's end is no Gaussian that could be drawn from."""
+    return run_process(config, run)["family"] == "ihdm"
+
+
+def resolve_runs(config: dict) -> list[dict]:
+    """Resolved settings of every run and seed of a complete config, the seeds of a run together.
+
+    Each is {"run", "dataset", "label", "synthetic", "seed", "resolution", "process", "network", "training", "sampling",
+    "evaluation"} with every key of every section. `sampling.n_steps` null becomes all steps,
+    `sampling.batch_size` null the size of a shard.
+    """
+    resolved = []
+    for run in config["runs"]:
+        dataset = config["datasets"][run["dataset"]]
+        process = run_process(config, run)
+        training = {**config["training"], **dataset["training"], **run.get("training", {})}
+        sampling = {**config["sampling"], **run.get("sampling", {})}
+        sampling["n_steps"] = sampling["n_steps"] or process["n_timesteps"] - process["skip_last_timestep"]
+        sampling["batch_size"] = min(sampling["batch_size"] or sampling["shard_size"], sampling["shard_size"])
+        for seed in config["seeds"]:
+            settings = {
+                "run": run["name"],
+                "dataset": run["dataset"],
+                "label": dataset["label"],
+                "synthetic": bool(dataset["synthetic"]),
+                "seed": seed,
+                "resolution": config["resolution"],
+                "process": process,
+                "network": config["network"],
+                "training": training,
+                "sampling": sampling,
+                "evaluation": config["evaluation"],
+            }
+            resolved.append(settings)
+    return resolved
+
+
+def read_settings(text_or_path: str | Path) -> dict:
+    """A run's settings from JSON itself or from the path of a JSON or YAML file.
+
+    A stage needs only some of the sections, so that any may be absent; the defaults of those that are there are filled
+    in. Raises UserError for anything unreadable, unknown or out of range, and later when a missing key is asked for.
+    """
+    text = str(text_or_path)
+    if text.lstrip().startswith("{"):
+        name = "settings"
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"settings: not JSON: {error}") from error
+    else:
+        name, value = text, read_yaml(text)
+    if not isinstance(value, dict):
+        raise UserError(f"{name}: must be one settings object; `blurdiff settings --run NAME` prints one")
+    validate(value, settings_schema(), name)
+    value = complete(value, settings_schema(), name)
+    parts = {key: Section(part, f"{name}: {key}") if key in SECTIONS else part for key, part in value.items()}
+    return Section(parts, name)

@@ -1,0 +1,79 @@
+"""Which timesteps a sampler visits: grids of n steps, uniform or where a process loses its signal."""
+
+import torch
+from torch import Tensor
+
+from blurdiff.diffusion.process import Process
+from blurdiff.errors import UserError
+
+GRIDS = ("uniform", "quadratic", "snr", "information")
+
+
+def step_grid(
+    process: Process,
+    n_steps: int | None = None,
+    kind: str = "uniform",
+    signal: Tensor | None = None,
+    start: int | None = None,
+) -> list[int]:
+    """A decreasing grid of timesteps from `start` (N) to 0 in `n_steps` steps (all of them if None).
+
+    uniform; quadratic (i ∝ k², dense near the image); snr: half of the points lie where as many modes each pass an SNR
+    of 1 for a `signal` variance (R, R) in modes (1 if None), the others uniformly; information: half of the points lie
+    where as much of the mean over modes of ½ log(1 + SNR) is lost in each step, which does not leave the last steps to
+    chance as snr does. Timesteps are whole: points that fall together move apart.
+    """
+    if kind not in GRIDS:
+        raise UserError(f"sampling.grid: {kind!r} is not one of {', '.join(GRIDS)}")
+    start = process.n_timesteps if start is None else start
+    if n_steps is None:
+        return list(range(start, -1, -1))
+    if not 1 <= n_steps <= start:
+        raise UserError(f"sampling.n_steps: {n_steps} must lie between 1 and {start}")
+    fraction = torch.linspace(1, 0, n_steps + 1, dtype=torch.float64)
+    if kind == "uniform":
+        points = start * fraction
+    elif kind == "quadratic":
+        points = start * fraction.square()
+    elif kind == "information":
+        left = information(process, signal)[: start + 1]
+        density = (left[0] - left) / (left[0] - left[-1]) + torch.arange(start + 1.0) / start
+        points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
+    else:
+        crossings = snr_crossings(process, signal).flatten().clamp(1, start).double().cpu()
+        cumulative = torch.searchsorted(crossings.sort().values, torch.arange(start + 1.0).double(), right=True)
+        density = cumulative.double() / len(crossings) + torch.arange(start + 1.0) / start
+        points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
+    return apart(points.flip(0), start)[::-1]
+
+
+def apart(points: Tensor, last: int) -> list[int]:
+    """Increasing whole numbers from 0 to `last`, near the ascending `points` (K,), K ≤ last + 1."""
+    rank = torch.arange(float(len(points)), dtype=torch.float64)
+    ascending = points.double().round()
+    ascending[0], ascending[-1] = 0, last
+    ascending = (ascending - rank).cummax(0).values + rank
+    return [int(p) for p in torch.minimum(ascending, last - rank[-1] + rank)]
+
+
+def information(process: Process, signal: Tensor | None = None) -> Tensor:
+    """Mean over modes of ½ log(1 + SNR_i), in nats, (N + 1,) float64 on the CPU; entry 0 repeats entry 1, which is
+    finite. SNR_i = Ā_i signal/σ_i² for a `signal` variance (R, R) in modes (1 if None)."""
+    values = [
+        (process.log_alpha_bar(i) - process.variance(i).log() + (0 if signal is None else signal.log()))
+        for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16)
+    ]
+    means = torch.cat([torch.nn.functional.softplus(log_snr).mean(dim=(1, 2, 3)) / 2 for log_snr in values]).cpu()
+    return torch.cat([means[:1], means])
+
+
+def snr_crossings(process: Process, signal: Tensor | None = None) -> Tensor:
+    """The first timestep at which each mode's Ā_i signal/σ_i² is 1 or less, (1 or C, R, R) int64; N if it never is."""
+    log_signal = torch.zeros_like(process.log_D) if signal is None else signal.to(process.log_D).log()
+    low = torch.zeros_like(process.log_D, dtype=torch.long)
+    high = torch.full_like(low, process.n_timesteps)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        above = process.log_alpha_bar(middle) - process.variance(middle).log() + log_signal > 0
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return high
