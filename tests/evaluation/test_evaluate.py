@@ -186,7 +186,7 @@ def spoil(folder, kind):
         return {}, "features of inception"
     if kind == "no iterations":
         (folder / "settings.json").write_text(json.dumps({**SETTINGS, "training": {}}))
-        return {}, "iterations is missing"
+        return {}, "training.iterations"
     if kind == "no settings":
         return {"settings": folder / "absent.json"}, "absent.json"
     option, value = kind.split("=")

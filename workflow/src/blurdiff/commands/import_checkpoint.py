@@ -32,19 +32,19 @@ def run(arguments: argparse.Namespace) -> None:
     import safetensors.torch
     import torch
 
-    from blurdiff.config.runs import read_settings
+    from blurdiff.config.runs import read_partial_settings
     from blurdiff.network import conversion as weights
     from blurdiff.network.unet import UNet
     from blurdiff.runtime.files import atomic_path
 
-    settings = read_settings(arguments.settings)
+    settings = read_partial_settings(arguments.settings)
     resolution = settings["resolution"]
     source = arguments.checkpoint
     state = weights.read_checkpoint(source)
     if "network" not in settings:
         network = weights.network_settings(state, resolution, source)
         print(f"network: {json.dumps(network)}", file=sys.stderr)
-        settings = read_settings(json.dumps({**settings, "network": network}))
+        settings = read_partial_settings(json.dumps({**settings, "network": network}))
     with torch.device("meta"):
         network = UNet(resolution, **settings["network"])
     tensors = weights.from_guided_diffusion(state, network, source, arguments.attention_order)

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from blurdiff.config.runs import read_settings
+    from blurdiff.config.settings import with_keys
     from blurdiff.data.images import to_uint8
     from blurdiff.diffusion.timesteps import step_grid
     from blurdiff.evaluation.evaluate import check_features, check_reference, compare
@@ -38,25 +39,27 @@ def run(arguments: argparse.Namespace) -> None:
     from blurdiff.evaluation.frechet import read_statistics
     from blurdiff.evaluation.study import COLUMNS, Counter
     from blurdiff.runtime.files import atomic_path
-    from blurdiff.sampling.model import load_sampler
+    from blurdiff.sampling.model import load_denoiser
     from blurdiff.sampling.sample import draw
 
     settings = read_settings(arguments.settings)
     process_settings = settings["process"]
     reference = read_statistics(arguments.reference)
     check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
-    settings["sampling"]["shard_size"] = arguments.n_samples
-    process, predict, device = load_sampler(settings, arguments.model, arguments.threads)
-    network = load_network(arguments.network, arguments.weights, device)
+    batch = min(settings.sampling.batch_size or arguments.n_samples, arguments.n_samples)
+    settings = with_keys(settings, "sampling", shard_size=arguments.n_samples, batch_size=batch)
+    denoiser = load_denoiser(settings, arguments.model, arguments.threads)
+    network = load_network(arguments.network, arguments.weights, denoiser.device)
     check_features(reference, arguments.reference, network)
-    counter = Counter(predict)
+    counter = denoiser.evaluate = Counter(denoiser.evaluate)
     rows = []
     for choice in json.loads(arguments.samplers):
         for n_steps in arguments.n_steps:
-            sampling = {**settings["sampling"], **choice}
+            tried = with_keys(settings, "sampling", **choice)
+            sampling, last = tried.sampling, tried.process.last_timestep
             counter.calls, start = 0, time.perf_counter()
-            steps = step_grid(process, n_steps, sampling["grid"])
-            x_0 = draw({**settings, "sampling": sampling}, process, counter, device, steps, shard=0)
+            steps = step_grid(denoiser.process, n_steps, sampling.grid, start=last)
+            x_0 = draw(tried, denoiser, steps, shard=0)
             seconds = time.perf_counter() - start
             images = to_uint8(x_0, process_settings["range"]).cpu().numpy()
             batches = extract(network, images, settings["evaluation"]["batch_size"], arguments.model)
