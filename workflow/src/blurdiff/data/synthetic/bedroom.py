@@ -49,11 +49,15 @@ class Room:
         """A place in the bed's axes."""
         return self.head + across * self.across + along * self.along + y * UP
 
+    def on(self, wall: str, s: float, y: float, out: float) -> np.ndarray:
+        """A place `out` metres before a wall, `s` metres from its near or left end."""
+        corner = {"back": self.depth * Z, "left": 0 * X, "right": self.width * X}[wall]
+        return corner + s * (X if wall == "back" else Z) + y * UP + out * WALLS[wall]
+
     def hang(self, wall: str, s: float, y: float, wide: float, high: float, paint, out: float = 0.03, **look) -> None:
-        """Add a face on a wall, `out` metres before it, its lower corner `s` metres from the wall's near, left end."""
-        corner = {"back": self.depth * Z, "left": 0 * X, "right": self.width * X}[wall] + out * WALLS[wall] + y * UP
-        way = X if wall == "back" else Z
-        self.canvas.face(corner + s * way, wide * way, high * UP, paint, **look)
+        """Add a face on a wall, its lower corner there."""
+        u = wide * (X if wall == "back" else Z)
+        self.canvas.face(self.on(wall, s, y, out), u, high * UP, paint, **look)
 
     def fits(self, wall: str, s0: float, s1: float, y0: float, y1: float) -> bool:
         """Whether that is on the wall, and nothing hangs there yet; notes that something does now."""
@@ -136,8 +140,8 @@ def _paper(rng: random.Random, base: Colour) -> Material:
 def _bed(room: Room, rng: random.Random) -> None:
     """The bed: frame, headboard, mattress with its bedding, rows of pillows."""
     width, length, height = room.bed
-    linen = Material("plain", [colour(rng, (0.05, 0.15), (0, 0.12), (0.85, 1))], 2.0, 0.06)
-    cover, throw, pattern = textile(rng, 0.3), textile(rng, 0.4), textile(rng, 0.5)
+    linen = Material("plain", [colour(rng, (0.05, 0.15), (0, 0.12), (0.85, 1))], 2.0, 0.05)
+    cover, throw, pattern = textile(rng, 0.5), textile(rng, 0.4), textile(rng, 0.5)
     fold, turned = pattern if rng.random() < 0.5 else linen, rng.uniform(0.4, 0.7)
     base, tall, outline = rng.choice([0.12, 0.28]), height + rng.uniform(0.3, 0.9), rng.choice(HEADBOARDS)
     strips = [(cover, 0.0, length), (linen, 0.0, turned), (fold, turned - 0.04, turned + 0.2)]
@@ -150,7 +154,8 @@ def _bed(room: Room, rng: random.Random) -> None:
         # The bedding along the bed, the head on the left: that of the top serves for the sides as well.
         top, fine = Image.new("RGB", (round(length * 24), round(width * 24))), 24
         for material, start, stop in strips:
-            top.paste(sheet(rng, material, stop - start, width, fine), (round(start * fine), 0))
+            strip = sheet(rng, material, stop - start, width, fine)
+            top.paste(strip.resize((round((stop - start) * fine), top.height), 0), (round(start * fine), 0))
         side = top.crop((0, 0, top.width, round((height - base) * fine)))
         across, corner = room.across, room.at(-width / 2, 0)
         room.canvas.box(corner, width * across, length * room.along, base * UP, room.wood)
@@ -206,7 +211,7 @@ def _drawers(rng: random.Random, tone: Colour, columns: int, rows: int, wide, hi
 
 
 def _windows(room: Room, rng: random.Random, night: bool) -> None:
-    """Windows, with the light they let in, and their curtains or blinds; perhaps a wardrobe or a door."""
+    """Windows, with the light they let in, and their curtains or blinds; doors and built-in wardrobes."""
     curtain = room.cloth(textile(rng, 0.5))
     for wall in rng.sample(list(WALLS), rng.randrange(1, 3)):
         wide, sill = rng.uniform(0.8, 2.2), rng.uniform(0.75, 1.0) if rng.random() < 0.75 else 0.08
@@ -217,9 +222,7 @@ def _windows(room: Room, rng: random.Random, night: bool) -> None:
         room.hang(wall, s, sill, wide, high, partial(_glass, rng, night), 0.02, shines=True)
         if not night:
             day = tx.linear(colour(rng, (0.5, 0.65), (0, 0.2), 1)) * rng.uniform(1, 3) * wide * high
-            level = np.array([s + wide / 2, 0, room.depth - 0.35] if wall == "back" else [0.35, 0, s + wide / 2])
-            level[0] = room.width - 0.35 if wall == "right" else level[0]
-            room.lamps.append((level + (sill + high / 2) * UP, day, 0.6))
+            room.lamps.append((room.on(wall, s + wide / 2, sill + high / 2, 0.35), day, 0.6))
         kind, bottom, part = rng.randrange(5), 0.03 if rng.random() < 0.7 else sill - 0.1, rng.uniform(0.2, 0.42)
         if kind == 0:
             room.hang(wall, s - 0.05, sill + high * 0.55, wide + 0.1, high * 0.5, curtain, 0.06)
@@ -234,7 +237,7 @@ def _windows(room: Room, rng: random.Random, night: bool) -> None:
 
 def _glass(rng: random.Random, night: bool, wide: float, high: float, density: float) -> Image.Image:
     """A window with its bars: the view outside, as light; by day haze outshines the view."""
-    bright, haze = (rng.uniform(20, 45), 0.0) if night else (rng.uniform(180, 280), rng.uniform(0, 0.8))
+    bright, haze = (rng.uniform(20, 45), 0.0) if night else (rng.uniform(205, 300), rng.uniform(0.1, 0.8))
     view = bright * (haze + (1 - haze) / 255 * np.asarray(tx.landscape(rng), np.float32))
     width, height = (round(side * density) + 2 for side in (wide, high))
     image = Image.fromarray(view.clip(0, 255).astype(np.uint8)).resize((width, height))

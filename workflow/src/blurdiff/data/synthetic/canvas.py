@@ -20,7 +20,7 @@ Paint = Colour | Image.Image | Callable[[float, float, float], Image.Image]
 
 X, UP, Z = np.eye(3)
 SUPERSAMPLING, FULL, NEAR = 3, 4.0, 0.05
-SHEET = 90  # a side of the largest sheet, were it a square, in pixels
+SHEET = 72  # a side of the largest sheet, were it a square, in pixels
 SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 _TURN = np.linspace(0, 2 * math.pi, 20, endpoint=False)
 DISC = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1) / 2 + 0.5
@@ -29,7 +29,7 @@ _CURVE = np.linspace(0, 3, 2048, dtype=np.float32)
 
 # What the shape of a thing does to the light on it, on a grid (n, n) whose first row is the upper edge.
 _EDGE, _DOWN = np.abs(np.linspace(-1, 1, 7)), np.linspace(0, 1, 7)[:, None]
-FLAT, FINE = np.ones((6, 6)), np.ones((12, 12))
+FLAT, FINE = np.ones((6, 6)), np.ones((10, 10))
 CUSHION = (1.05 - 0.35 * _EDGE**4 - 0.3 * (_EDGE**4)[:, None]) * (1 - 0.15 * _DOWN)
 ROUND = (0.35 + 0.75 * np.sqrt(1 - 0.95 * _EDGE**2)) * np.linspace(0.8, 1.2, 7) + 0 * _DOWN
 HANGING = 0.45 + 0.55 * np.sqrt(1 - _DOWN) + 0 * _EDGE
@@ -95,13 +95,14 @@ class Canvas:
             picture = Image.fromarray(_code(background.transpose(1, 2, 0))).resize(self.size, Image.Resampling.NEAREST)
         pen = ImageDraw.Draw(picture)
         edges = np.array([face[0] for face in self.faces])
-        shapes, matrices, normals = self._project(edges)
-        seen = [k for k, (_, (x0, y0, x1, y1)) in enumerate(shapes) if x0 < x1 and y0 < y1]
+        outlines, rectangles, matrices, normals = self._project(edges)
+        seen = [k for k, (x0, y0, x1, y1) in enumerate(rectangles) if x0 < x1 and y0 < y1]
         lights = self._lights(seen, edges, normals, light)
         for k, lit, size in zip(seen, lights, np.linalg.norm(edges[seen, 1:3], axis=2).tolist(), strict=True):
-            (_, paint, _, relief, shines), (corners, (x0, y0, x1, y1)) = self.faces[k], shapes[k]
+            (_, paint, _, relief, shines), (x0, y0, x1, y1) = self.faces[k], rectangles[k]
             if isinstance(paint, tuple):
-                pen.polygon(corners, fill=ink(paint if shines else np.multiply(paint, lit[0] / 255).tolist()))
+                tone = paint if shines else (paint * lit[0] / 255).tolist()
+                pen.polygon(outlines[k].ravel().tolist(), fill=ink(tone))
                 continue
             sheet = paint
             if callable(paint):  # as fine as the canvas shows it, more or less: alike faces may share a sheet
@@ -117,37 +118,39 @@ class Canvas:
             numbers = [number / rows[2][2] for row in rows for number in row][:8]
             sheet = sheet.transform((x1 - x0, y1 - y0), Image.Transform.PERSPECTIVE, numbers)
             mask = Image.new("1", sheet.size)
-            ImageDraw.Draw(mask).polygon([c - (y0 if i % 2 else x0) for i, c in enumerate(corners)], fill=1)
+            ImageDraw.Draw(mask).polygon((outlines[k] - (x0, y0)).ravel().tolist(), fill=1)
             picture.paste(sheet, (x0, y0), mask)
         return develop(_LINEAR.take([np.asarray(plane) for plane in picture.reduce(SUPERSAMPLING).split()]), rng)
 
-    def _project(self, edges: np.ndarray) -> tuple[list, list, np.ndarray]:
+    def _project(self, edges: np.ndarray) -> tuple[list, list, list, np.ndarray]:
         """What the camera makes of faces (origin, u, v, inside), (n, 4, 3).
 
-        Outlines on the canvas (x, y, x, y, …) with the rectangles x0, y0, x1, y1 that they need; matrices, 3 rows of 3,
-        that take pixels (x, y, 1) to places (a, b, 1) on the faces, but for a factor; normals towards the camera.
+        Outlines on the canvas (m, 2); the rectangles x0, y0, x1, y1 that they need; matrices, 3 rows of 3, that take
+        pixels (x, y, 1) to places (a, b, 1) on the faces, but for a factor; normals towards the camera.
         """
         frames = (edges - [self.position, 0 * UP, 0 * UP, self.position]) @ self.axes.T
         inverse = np.linalg.inv(frames[:, [1, 2, 0]].transpose(0, 2, 1))  # of a, b, 1 to a place; its last row: 1 on it
         hidden = (inverse[:, 2] * frames[:, 3]).sum(axis=1) < 1 - 1e-6
         normals = -inverse[:, 2] @ self.axes / np.linalg.norm(inverse[:, 2], axis=1, keepdims=True)
-        counts, half, shapes = [len(face[2]) for face in self.faces], np.array(self.size) / 2, []
-        places = np.concatenate([face[2] for face in self.faces])
+        counts, half = [len(face[2]) for face in self.faces], np.array(self.size) / 2
+        places, starts = np.concatenate([face[2] for face in self.faces]), np.cumsum([0, *counts[:-1]])
         o, u, v, _ = np.repeat(frames, counts, axis=0).transpose(1, 0, 2)
-        every, starts = o + places[:, :1] * u + places[:, 1:] * v, np.cumsum([0, *counts[:-1]])
-        near = np.minimum.reduceat(every[:, 2], starts) < NEAR
-        for points, away, cut in zip(np.split(every, starts[1:]), hidden.tolist(), near.tolist(), strict=True):
-            points = [] if away else _before(points) if cut else points
-            if not len(points):
-                shapes.append(([], (0, 0, 0, 0)))
-                continue
-            flat = points[:, :2] / points[:, 2:] * (self.focal, -self.focal) + half
-            xs, ys = flat.T.tolist()
-            frame = max(int(min(xs)), 0), max(int(min(ys)), 0)
-            frame += min(int(max(xs)) + 1, self.size[0]), min(int(max(ys)) + 1, self.size[1])
-            shapes.append((flat.ravel().tolist(), frame))
+        points = o + places[:, :1] * u + places[:, 1:] * v
+        flat = self._flat(points)
+        outlines, depth = np.split(flat, starts[1:]), np.minimum.reduceat(points[:, 2], starts)
+        low, high = np.minimum.reduceat(flat, starts), np.maximum.reduceat(flat, starts)
+        for k in np.flatnonzero((depth < NEAR) & ~hidden):
+            outlines[k] = self._flat(_before(points[starts[k] : starts[k] + counts[k]]))
+            low[k], high[k] = outlines[k].min(axis=0, initial=1e9), outlines[k].max(axis=0, initial=-1e9)
+        high[hidden] = -1
+        rectangles = np.concatenate([low.clip(0, self.size), (high + 1).clip(0, self.size)], axis=1).astype(int)
         pixels = [[1 / self.focal, 0, -half[0] / self.focal], [0, -1 / self.focal, half[1] / self.focal], [0, 0, 1]]
-        return shapes, (inverse @ pixels).tolist(), normals
+        return outlines, rectangles.tolist(), (inverse @ pixels).tolist(), normals
+
+    def _flat(self, points: np.ndarray) -> np.ndarray:
+        """Where the canvas shows points before the camera, in the camera's axes: (n, 3) to (n, 2)."""
+        depth = np.where(points[:, 2:] < NEAR, NEAR, points[:, 2:])
+        return points[:, :2] / depth * (self.focal, -self.focal) + (self.size[0] / 2, self.size[1] / 2)
 
     def _lights(self, seen: list[int], edges: np.ndarray, normals: np.ndarray, light: Callable) -> list[np.ndarray]:
         """The coded light on the faces `seen`, in one call of `light`: uint8 (n², 3), from the upper edge down."""
@@ -180,7 +183,7 @@ def _before(points: np.ndarray) -> np.ndarray:
             kept.append(one)
         if (one[2] >= NEAR) != (other[2] >= NEAR):
             kept.append(one + (other - one) * ((NEAR - one[2]) / (other[2] - one[2])))
-    return np.array(kept)
+    return np.array(kept).reshape(-1, 3)
 
 
 def lamp(light: np.ndarray, points: np.ndarray, normals: np.ndarray, position, tone, radius: float) -> None:

@@ -58,12 +58,11 @@ class Church:
         self.cap = self.roof if roofs == caps else self.material(rng.choice(caps.split()))
         pale = colour(rng, 0.12, (0, 0.2), (0.75, 0.97))
         self.trim = darker(self.wall.colours[0], 1.15) if wall == "ashlar" or rng.random() < 0.2 else pale
-        self.glass, self.door = (colour(rng, (0.55, 0.7), (0.1, 0.5), (0.1, 0.3)),
-                                 colour(rng, (0, 0.1), (0.3, 0.7), (0.15, 0.45)))  # fmt: skip
+        self.glass = colour(rng, (0.55, 0.7), (0.1, 0.5), (0.1, 0.3))
+        self.door = colour(rng, (0, 0.1), (0.3, 0.7), (0.15, 0.45))
         self.arch, self.tower, self.top = arch, rng.choice(towers.split()), rng.choice(tops.split())
         self.tall = {"none": 1.0, "crossing": 1.6}.get(self.tower, rng.uniform(1.4, 2.4)) * self.high
-        crown = CROWNS[self.top] * (self.tower != "none")
-        self.total = max(self.tall * (1 + crown), self.high * 1.7)
+        self.total = max(self.tall * (1 + CROWNS[self.top] * (self.tower != "none")), self.high * 1.7)
 
     def material(self, name: str) -> Material:
         """A wall, a roof or a metal, in a colour of its range."""

@@ -67,7 +67,7 @@ def textile(rng: random.Random, calm: float = 0.35) -> Material:
     calm, pale, contrast = rng.random() < calm, rng.random() < 0.7, rng.uniform(0.05, 0.13)
     ground = colour(rng, (0.02, 0.17) if rng.random() < 0.6 else (0, 1), (0, 0.2), (0.8, 1))
     if calm:
-        return Material("plain", [ground] if pale else palette(rng, 1), rng.uniform(2, 6), contrast)
+        return Material("plain", [ground] if pale else palette(rng, 1), rng.uniform(2, 6), 0.6 * contrast)
     kind, colours = rng.choice(["stripes", "check", "zigzag", "flowers", "patches"]), palette(rng, 4)
     return Material(kind, [ground, *colours[1:]] if pale else colours, rng.uniform(1, 4), contrast)
 
@@ -140,8 +140,9 @@ def patterns() -> dict[str, np.ndarray]:
 
 
 def sheet(rng: random.Random, material: Material, wide: float, high: float, density: float) -> Image.Image:
-    """A piece of a material of wide x high metres, RGB, with `density` pixels a metre, but at most 320 a side."""
-    step, size = TILE / material.tile / density, [max(2, min(math.ceil(s * density), 320)) for s in (high, wide)]
+    """A piece of a material of wide x high metres, RGB, with about `density` pixels a metre."""
+    density *= 0.5 if material.contrast < 0.05 else 1.0  # almost one colour
+    step, size = TILE / material.tile / density, [max(2, math.ceil(s * density)) for s in (high, wide)]
     row, column = ((rng.randrange(TILE) + np.arange(n) * step).astype(int) & (TILE - 1) for n in size)
     table = np.empty((4, SHADES, 4), np.uint8)
     colours = np.array((list(material.colours) * 4)[:4])[:, None]
@@ -153,7 +154,7 @@ def sheet(rng: random.Random, material: Material, wide: float, high: float, dens
 def landscape(rng: random.Random) -> Image.Image:
     """A view from a window or a picture of one: sky, hills, something near; RGB, 32 x 24."""
     sky, (far, near) = colour(rng, (0.5, 0.65), (0.1, 0.6), (0.8, 1)), palette(rng, 2)
-    y, x = np.mgrid[:24, :32].astype(np.float32)[:, :, :, None] / 24
+    y, x = np.arange(24, dtype=np.float32)[:, None, None] / 24, np.arange(32, dtype=np.float32)[:, None] / 24
     masses, detail = noise(rng, 3.0, 2)(x / 2, y / 2), 1 + 0.25 * noise(rng)(x, y)
     picture = np.where(y < rng.uniform(0.3, 0.75) + 0.06 * masses, np.array(sky) * (1.05 - 0.3 * y), detail * far)
     picture = np.where(masses + 3 * (y - 0.65) > 1, detail * near, picture)
