@@ -26,6 +26,12 @@ def test_grids_have_exactly_their_steps(kind, overrides):
     assert timesteps.step_grid(process, 5, kind, start=999)[0] == 999
 
 
+@pytest.mark.parametrize(("skip", "last"), [(False, 50), (True, 49)])
+def test_last_trained_timestep(skip, last):
+    found = timesteps.last_trained_timestep({"n_timesteps": 50, "skip_last_timestep": skip})
+    assert found == last and type(found) is int
+
+
 def test_uniform_and_quadratic_grids():
     process = build(6)
     assert timesteps.step_grid(process, 50) == [1000 - 20 * k for k in range(51)]

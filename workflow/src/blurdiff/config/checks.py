@@ -185,8 +185,6 @@ def _check_sampling(sampling: dict, process: dict, refuse) -> None:
         )
     if sampling["n_strip"] > sampling["shard_size"]:
         refuse("sampling", "n_strip", f"{sampling['n_strip']} is more than shard_size {sampling['shard_size']}")
-    if sampling["sampler"] == "ode-adaptive" and n_steps < 2:
-        refuse("sampling", "n_steps", "the adaptive solver needs at least 2")
 
 
 def check_figures(config: dict, resolved: list[dict], name: str) -> None:

@@ -47,6 +47,11 @@ def step_grid(
     return apart(points.flip(0), start)[::-1]
 
 
+def last_trained_timestep(process) -> int:
+    """The last timestep that training draws, where every walk begins, of a config's section `process`."""
+    return process["n_timesteps"] - process["skip_last_timestep"]
+
+
 def apart(points: Tensor, last: int) -> list[int]:
     """Increasing whole numbers from 0 to `last`, near the ascending `points` (K,), K ≤ last + 1."""
     rank = torch.arange(float(len(points)), dtype=torch.float64)

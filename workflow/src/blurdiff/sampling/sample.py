@@ -9,7 +9,7 @@ import torch
 from blurdiff.data.images import to_uint8
 from blurdiff.diffusion.objectives import mode_epsilon
 from blurdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
-from blurdiff.diffusion.timesteps import step_grid
+from blurdiff.diffusion.timesteps import last_trained_timestep, step_grid
 from blurdiff.errors import UserError
 from blurdiff.runtime.seeding import SAMPLE, derive_seed
 from blurdiff.sampling.model import load_sampler
@@ -22,11 +22,9 @@ def sample_shard(settings: dict, model_path: str, shard: int, threads: int) -> d
 
     sampling = settings["sampling"]
     process, predict, device = load_sampler(settings, model_path, threads)
-    start = process.n_timesteps - settings["process"]["skip_last_timestep"]
+    start = last_trained_timestep(settings["process"])
     steps = step_grid(process, min(sampling["n_steps"], start), sampling["grid"], start=start)
     strip = Trajectory(process, steps, sampling["n_snapshots"], sampling["n_strip"], sampling["strip_x0"] == "released")
-    if sampling["sampler"] == "ode-adaptive":  # chooses its own steps; what it is given, it keeps in memory
-        steps = sorted(strip.wanted, reverse=True)
     x_0 = draw(settings, process, predict, device, steps, shard, strip)
     return {"arr_0": to_uint8(x_0, settings["process"]["range"]).cpu().numpy(), **strip.arrays()}
 
