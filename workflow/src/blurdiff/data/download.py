@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from blurdiff.config.checks import ADDRESS, DIGEST, LSUN_ARCHIVES, LSUN_SITE, lsun_name
+from blurdiff.config.checks import ADDRESS, DIGEST
 from blurdiff.data.archive import BadArchive, file_digest, unpack_lmdb
 from blurdiff.data.fetch import fetch, forget, say
 from blurdiff.data.lsun import check_lmdb
+from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_address, lsun_name
 from blurdiff.errors import UserError
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
@@ -30,7 +31,7 @@ def source_of(folder: Path, url: str | None, digest: str | None) -> tuple[str, s
         name = lsun_name(folder)
         if name is None:
             raise UserError(f"{folder} is not called as LSUN calls its folders (CATEGORY_train_lmdb); give --url")
-        url = f"{LSUN_SITE}/{name}_lmdb.zip"
+        url = lsun_address(name)
         if name in LSUN_ARCHIVES and digest is None:
             size, digest = LSUN_ARCHIVES[name]
     if not ADDRESS.fullmatch(url):

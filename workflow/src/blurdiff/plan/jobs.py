@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from blurdiff.config.checks import lsun_name
 from blurdiff.config.runs import is_forward_only, resolve_runs
+from blurdiff.data.lsun_facts import LSUN_IMAGES, lsun_name
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
 from blurdiff.store import inventory, store
 
-# Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
-LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
 DATA_WORKERS = 16  # `threads` of the rules synthesize and preprocess
 
