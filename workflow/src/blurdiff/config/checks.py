@@ -10,20 +10,9 @@ import re
 from pathlib import Path
 
 from blurdiff.config.settings import NetworkConfig, ProcessConfig, SamplingConfig, Settings, TrainingConfig
+from blurdiff.data.lsun_facts import how_to_get, lsun_name
 from blurdiff.errors import UserError
 
-LSUN_SITE = "http://dl.yf.io/lsun/scenes"
-LSUN_SCENES = (
-    "bedroom", "bridge", "church_outdoor", "classroom", "conference_room",
-    "dining_room", "kitchen", "living_room", "restaurant", "tower",
-)  # fmt: skip
-# Size in bytes and digest of the archives, as TensorFlow Datasets records them; 32 hex digits are MD5, 64 SHA-256.
-LSUN_ARCHIVES = {
-    "bedroom_train": (45_922_737_680, "f2c5d904a82a6295dbdccb322b4b0a99"),
-    "bedroom_val": (4_670_661, "5d022e781b241c25ec2e1f1f769afcdb8091d7fd58362667aec03137b8114b12"),
-    "church_outdoor_train": (2_448_463_466, "91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a"),
-    "church_outdoor_val": (5_957_308, "34635b7547a3e51a15f942a4a4082dd6bc9cca381a953515cb2275c0eed50584"),
-}
 ADDRESS = re.compile(r"https?://[^\s/]+\S*")
 DIGEST = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}")
 
@@ -187,8 +176,6 @@ def _check_sampling(sampling: SamplingConfig, process: ProcessConfig, refuse) ->
         )
     if sampling.n_strip > sampling.shard_size:
         refuse("sampling", "n_strip", f"{sampling.n_strip} is more than shard_size {sampling.shard_size}")
-    if sampling.sampler == "ode-adaptive" and n_steps < 2:
-        refuse("sampling", "n_steps", "the adaptive solver needs at least 2")
 
 
 def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
@@ -235,21 +222,3 @@ def check_files(config: dict, resolved: list[Settings], name: str) -> None:
     ]
     if missing:
         raise UserError(f"{name}: {' | '.join(missing)}")
-
-
-def how_to_get(folder: str, dataset: str) -> str:
-    """Where an LMDB comes from, as part of a sentence: the LSUN site if the folder is called as LSUN calls it."""
-    archive = lsun_name(folder)
-    if not archive:
-        return "give a folder with an LSUN-format LMDB (data.mdb)"
-    text = f"download {LSUN_SITE}/{archive}_lmdb.zip"
-    if archive in LSUN_ARCHIVES:
-        size, digest = LSUN_ARCHIVES[archive]
-        text += f" ({size:,} bytes, {'MD5' if len(digest) == 32 else 'SHA-256'} {digest})"
-    return f"{text} and unzip it in {Path(folder).parent}, or set datasets.{dataset}.download: lsun"
-
-
-def lsun_name(folder: str | os.PathLike) -> str | None:
-    """What LSUN calls the scenes in a folder, church_outdoor_train for church_outdoor_train_lmdb; None if nothing."""
-    match = re.fullmatch(rf"((?:{'|'.join(LSUN_SCENES)})_(?:train|val))_lmdb", Path(folder).name)
-    return match and match[1]

@@ -7,17 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from blurdiff.config.checks import lsun_name
 from blurdiff.config.runs import is_forward_only, resolve_runs
+from blurdiff.data.lsun_facts import LSUN_IMAGES, lsun_name
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
 from blurdiff.store import inventory, store
 
-# Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
-LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
 DATA_WORKERS = 16  # `threads` of the rules synthesize and preprocess
-ADAPTIVE_EVALUATIONS = 100  # of the network by ode-adaptive, whose number depends on the model; a guess
 
 
 class Work(NamedTuple):
@@ -112,7 +109,7 @@ def trained_runs(config: dict) -> list[dict]:
 
 def evaluations(sampler: str, n_steps: int) -> int:
     """How often a sampler evaluates the network for each image."""
-    return {"ode-heun": 2 * n_steps - 1, "ode-adaptive": ADAPTIVE_EVALUATIONS}.get(sampler, n_steps)
+    return 2 * n_steps - 1 if sampler == "ode-heun" else n_steps
 
 
 def run_folder(config: dict, settings: dict) -> Path:

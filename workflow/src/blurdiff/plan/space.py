@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from blurdiff.config.checks import LSUN_ARCHIVES, lsun_name
+from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_name
 from blurdiff.plan import counts
 from blurdiff.plan.jobs import DIMENSIONS, Dataset, how_many_shards, run_folder, trained_runs
 from blurdiff.plan.progress import Progress

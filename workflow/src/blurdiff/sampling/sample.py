@@ -26,8 +26,6 @@ def sample_shard(settings: Settings, model_path: str, shard: int, threads: int) 
     steps = step_grid(denoiser.process, settings.n_steps, sampling.grid, start=settings.process.last_timestep)
     released = sampling.strip_x0 == "released"
     trajectory = Trajectory(denoiser.process, steps, sampling.n_snapshots, sampling.n_strip, released)
-    if sampling.sampler == "ode-adaptive":  # chooses its own steps; what it is given, it keeps in memory
-        steps = sorted(trajectory.wanted, reverse=True)
     x_0 = draw(settings, denoiser, steps, shard, trajectory)
     return {"arr_0": to_uint8(x_0, settings.process.range).cpu().numpy(), **trajectory.arrays()}
 
