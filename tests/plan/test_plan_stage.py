@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from blurdiff.config.runs import load_config, resolve_runs
-from blurdiff.plan import counts, estimate
-from blurdiff.plan.calibrate import Rate
+from blurdiff.plan import counts, rates
+from blurdiff.plan.rates import Rate
+from blurdiff.plan.work import evaluations
 
 CONFIGS = Path(__file__).resolve().parents[2] / "config"
 PAPER_IMAGES = {"bedroom": 3_033_042, "church": 126_227}
@@ -84,7 +85,6 @@ def test_one_network_of_several_runs_is_planned_once(workplace, planned, tiny):
 def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, tiny):
     from blurdiff.diffusion.families import build_process
     from blurdiff.diffusion.samplers import SAMPLERS
-    from blurdiff.plan.jobs import evaluations
 
     settings = resolve_runs(load_config_of(tiny))[0]
     process = build_process(settings["process"], 16)
@@ -107,10 +107,8 @@ def load_config_of(config):
 
 def test_hours_follow_the_work(workplace, planned, tiny, monkeypatch):
     """With given rates the times are exact: twice the iterations, twice the hours; GPU-hours are hours of GPUs."""
-    monkeypatch.setattr("blurdiff.plan.calibrate.start", lambda: (Rate(0.0, ""), 0))
-    monkeypatch.setattr(
-        estimate, "measure", lambda work, *_: Rate({"train": 0.5, "sample": 0.25}.get(work.kind, 0), "")
-    )
+    monkeypatch.setattr("blurdiff.plan.rates.start", lambda: (0.0, 0))
+    monkeypatch.setattr(rates, "measure", lambda work, *_: Rate({"train": 0.5, "sample": 0.25}.get(work.kind, 0), ""))
     tiny["sampler_study"] = {}
     plan = planned(tiny, options=["--cores", "1"])
     assert stage(plan, "train")["seconds"] == 2 * 4 * 2 * 0.5
@@ -135,7 +133,7 @@ def test_without_a_gpu_its_hours_are_not_guessed(workplace, planned, tiny, monke
     tiny["sampler_study"] = {}
     tiny["training"]["device"] = "cuda"
     options = ["--calibration-seconds", "0.01", "--cores", "1"]
-    monkeypatch.setattr("blurdiff.plan.calibrate.start", lambda: (Rate(1.0, ""), 10**8))
+    monkeypatch.setattr("blurdiff.plan.rates.start", lambda: (1.0, 10**8))
     plan = planned(tiny, options=options)
     assert plan["totals"]["gpu_hours"] is plan["totals"]["wall_hours"] is stage(plan, "train")["seconds"] is None
     assert plan["totals"]["cpu_hours"] > 0

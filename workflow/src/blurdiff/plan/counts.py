@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from efficientnet_lite_pytorch import EfficientNet
+from pytorch_fid import inception
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import Inception3
 
 from blurdiff.evaluation.features import EFFICIENTNET_INPUT_SIZE
 from blurdiff.network.unet import UNet
@@ -63,8 +66,6 @@ def feature_flops(name: str, resolution: int) -> int:
             network = bare_inception()
             x = torch.empty(1, 3, resolution, resolution)
         else:
-            from efficientnet_lite_pytorch import EfficientNet
-
             network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFICIENTNET_INPUT_SIZE).extract_features
             x = torch.empty(1, 3, EFFICIENTNET_INPUT_SIZE, EFFICIENTNET_INPUT_SIZE)
         return flops_of(lambda: network(x))
@@ -72,9 +73,6 @@ def feature_flops(name: str, resolution: int) -> int:
 
 def bare_inception() -> nn.Module:
     """pytorch-fid's InceptionV3 as it is initialised; its own constructor would download weights."""
-    from pytorch_fid import inception
-    from torchvision.models import Inception3
-
     fetch, load = inception.load_state_dict_from_url, Inception3.load_state_dict
     inception.load_state_dict_from_url = lambda *_, **__: {}
     Inception3.load_state_dict = lambda *_, **__: None

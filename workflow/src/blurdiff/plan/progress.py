@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from blurdiff.errors import UserError
 from blurdiff.store.inventory import StoredModel, read_store
 from blurdiff.store.needs import Need, needs_of
@@ -34,8 +36,8 @@ class Progress:
         return max(0.0, left - self.checkpoint_age) if self.holder and self.checkpoint_age else left
 
 
-def progress_of(config: dict, name: str) -> tuple[list[Progress], list[int]]:
-    """(the distinct models of a config, the iterations that each trained run has left to do, in their order).
+def progress_of(config: dict, name: str) -> tuple[list[Progress], dict[tuple[str, str], int]]:
+    """(the distinct models of a config, {(run, seed): iterations that it has left to do} of the runs that are trained).
 
     Runs that differ in sampling alone share a model; of those that differ in length, one goes on from the other.
     """
@@ -50,7 +52,7 @@ def progress_of(config: dict, name: str) -> tuple[list[Progress], list[int]]:
             (group for group in groups if group[0].value == need.value and group[0].dataset == need.dataset), None
         )
         same.append(need) if same else groups.append([need])
-    models, left = [], {}
+    models, left = [], dict.fromkeys((need.run, str(need.seed)) for need in needs)
     for group in groups:
         longest = max(group, key=lambda need: need.iterations)
         fitting = [model for model in stored if longest.fits(model)]
@@ -59,9 +61,9 @@ def progress_of(config: dict, name: str) -> tuple[list[Progress], list[int]]:
         reached = 0
         for need in group:
             start = max(start_of(model, need.iterations) if model else 0, reached if reached <= need.iterations else 0)
-            left[id(need)] = need.iterations - start
+            left[need.run, str(need.seed)] = need.iterations - start
             reached = max(reached, need.iterations)
-    return models, [left[id(need)] for need in needs]
+    return models, left
 
 
 def start_of(model: StoredModel, iterations: int) -> int:
@@ -91,8 +93,6 @@ def seconds_per_iteration(checkpoint: Path) -> float | None:
 
     The file is mapped, so that of gigabytes only the history is read.
     """
-    import torch
-
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         rows = [(0, 0.0), *((row[0], row[1]) for row in state["history"])]
