@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from unittest import mock
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet
@@ -73,13 +74,11 @@ def feature_flops(name: str, resolution: int) -> int:
 
 def bare_inception() -> nn.Module:
     """pytorch-fid's InceptionV3 as it is initialised; its own constructor would download weights."""
-    fetch, load = inception.load_state_dict_from_url, Inception3.load_state_dict
-    inception.load_state_dict_from_url = lambda *_, **__: {}
-    Inception3.load_state_dict = lambda *_, **__: None
-    try:
+    with (
+        mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
+        mock.patch.object(Inception3, "load_state_dict", lambda *_, **__: None),
+    ):
         return inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
-    finally:
-        inception.load_state_dict_from_url, Inception3.load_state_dict = fetch, load
 
 
 def training_memory(resolution: int, network: dict, batch: int, precision: str, device: str) -> dict[str, int]:

@@ -27,7 +27,10 @@ FILES = ("lmdb", "weights", "f_table", "power")  # keys whose values may be the 
 
 @dataclass(eq=False)
 class Job:
-    """One job; `sources` are the jobs that make its inputs, `done` is whether Snakemake would leave it out."""
+    """One job; `sources` are the jobs that make its inputs, `done` is whether Snakemake would leave it out.
+
+    The planner adds its `work` and, where that can be told, its `seconds`.
+    """
 
     rule: str
     wildcards: dict[str, str]
@@ -35,6 +38,8 @@ class Job:
     gpus: int = 0
     done: bool = False
     sources: list["Job"] = field(default_factory=list)
+    work: list = field(default_factory=list)
+    seconds: float | None = None
 
 
 def read_config(paths: list[str]) -> tuple[str, dict]:
@@ -68,20 +73,13 @@ def jobs_of(config: dict, cores: int) -> list[Job]:
             inner._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
             inner._build_dag()
             order = {rule.name: number for number, rule in enumerate(inner.rules)}
-            return _plain(inner.dag, sorted(inner.dag.jobs, key=lambda job: (order[job.rule.name], list(job.output))))
-
-
-def _plain(dag, jobs: list) -> list[Job]:
-    """Snakemake's jobs as ours."""
-    found = {
-        job: Job(
-            job.rule.name, dict(job.wildcards_dict), job.threads, job.resources.get("gpu", 0), not dag.needrun(job)
-        )
-        for job in jobs
-    }
-    for job, own in found.items():
-        own.sources = [found[source] for source in dag.dependencies[job]]
-    return list(found.values())
+            found = {}
+            for job in sorted(inner.dag.jobs, key=lambda job: (order[job.rule.name], list(job.output))):
+                done, gpus = not inner.dag.needrun(job), job.resources.get("gpu", 0)
+                found[job] = Job(job.rule.name, dict(job.wildcards_dict), job.threads, gpus, done)
+            for job, own in found.items():
+                own.sources = [found[source] for source in inner.dag.dependencies[job]]
+            return list(found.values())
 
 
 def to_be_downloaded(config: dict) -> set[str]:

@@ -27,7 +27,7 @@ from blurdiff.evaluation.frechet import frechet_distance
 from blurdiff.network.unet import UNet
 from blurdiff.plan.counts import bare_inception
 from blurdiff.plan.graph import Job
-from blurdiff.plan.work import Facts, Work
+from blurdiff.plan.work import Facts, Work, flops_of_work
 from blurdiff.runtime.devices import autocast, memory_format, pick_device
 from blurdiff.training.step import TrainingStep
 
@@ -49,6 +49,7 @@ class Machine:
     gpus: int
     tflops: float | None = None  # the user's guess, for where nothing is measured
     start: float = 0.0  # seconds of a process that loads PyTorch
+    process: int | None = None  # bytes of its memory
     rates: dict[str, Rate | None] = field(default_factory=dict)
 
 
@@ -68,15 +69,17 @@ def measure(work: Work, facts: Facts, seconds: float, compiled: bool) -> Rate | 
     settings = work.of if work.kind in ("train", "sample") else facts.config
     if work.kind in SECTIONS and settings[SECTIONS[work.kind]]["device"] == "cuda" and not torch.cuda.is_available():
         return None
-    if work.kind in ("train", "sample"):
-        return {"train": training, "sample": sampling}[work.kind](settings, seconds, compiled)
-    if work.kind == "features":
-        return features(settings["evaluation"], settings["resolution"], seconds)
     if work.kind == "distance":
         return distance(work.of, seconds)
-    return {"preprocess": preprocess, "synthesize": synthesize}[work.kind](
-        facts.datasets[work.of].section, settings["resolution"], seconds
-    )
+    if work.kind == "features":
+        return features(settings["evaluation"], settings["resolution"], seconds)
+    if work.kind in ("train", "sample"):
+        return steps(settings, work.kind, seconds, compiled)
+    section = facts.datasets[work.of].section
+    if work.kind == "synthesize":
+        draw = timed(lambda: draw_files(section["synthetic"], section["seed"], range(4)), seconds)
+        return Rate(draw / 4, "a core")
+    return preprocess(section, settings["resolution"], seconds)
 
 
 def timed(work: Callable[[], object], seconds: float) -> float:
@@ -102,31 +105,26 @@ def each(prepare: Callable[[int], Callable[[], object]], wanted: int, seconds: f
     return Rate(timed(prepare(batch), seconds) / batch, ", ".join([f"batch {batch}{of}", *words]))
 
 
-def training(settings: dict, seconds: float, compiled: bool) -> Rate:
-    """An image through a training step: forward, backward, Adam, average."""
-    section, resolution = settings["training"], settings["resolution"]
+def steps(settings: dict, kind: str, seconds: float, compiled: bool) -> Rate:
+    """An image through a training step (forward, backward, Adam, average), or to sample through the network.
+
+    Beside the network, a sampler's own step is small.
+    """
+    section, resolution = settings[SECTIONS[kind]], settings["resolution"]
     device = pick_device(section["device"], section["threads"])
 
-    def prepare(batch: int) -> Callable[[], object]:
+    def train(batch: int) -> Callable[[], object]:
         changed = {"batch_size": batch, "micro_batch_size": None, "compile": compiled, "gpus": 1, "nodes": 1}
         step = TrainingStep({**settings, "training": {**section, **changed}}, device)
         images = torch.randint(0, 256, (batch, resolution, resolution, 3), dtype=torch.uint8, device=device)
         return lambda: step(images)
 
-    wanted = section["micro_batch_size"] or section["batch_size"] // (section["gpus"] * section["nodes"])
-    return each(prepare, wanted, seconds, device, section["precision"], "compiled" if compiled else "eager")
-
-
-def sampling(settings: dict, seconds: float, compiled: bool) -> Rate:
-    """An image through the network; beside it, a sampler's own step is small."""
-    section, resolution = settings["sampling"], settings["resolution"]
-    device = pick_device(section["device"], section["threads"])
-    network = UNet(resolution, **settings["network"]).to(device, memory_format=memory_format(device)).eval()
-    call = torch.compile(network) if compiled else network
-
-    def prepare(batch: int) -> Callable[[], object]:
-        x, i = torch.randn(batch, 3, resolution, resolution, device=device), torch.ones(batch, device=device)
-        x = x.contiguous(memory_format=memory_format(device))
+    def sample(batch: int) -> Callable[[], object]:
+        layout = memory_format(device)
+        network = UNet(resolution, **settings["network"]).to(device, memory_format=layout).eval()
+        call = torch.compile(network) if compiled else network
+        x = torch.randn(batch, 3, resolution, resolution, device=device).contiguous(memory_format=layout)
+        i = torch.ones(batch, device=device)
 
         def draw() -> None:
             with torch.inference_mode(), autocast(device, section["precision"]):
@@ -134,8 +132,12 @@ def sampling(settings: dict, seconds: float, compiled: bool) -> Rate:
 
         return draw
 
-    wanted = min(section["batch_size"] or section["shard_size"], section["shard_size"])
-    return each(prepare, wanted, seconds, device, section["precision"], "compiled" if compiled else "eager")
+    words = section["precision"], "compiled" if compiled else "eager"
+    if kind == "sample":
+        wanted = min(section["batch_size"] or section["shard_size"], section["shard_size"])
+        return each(sample, wanted, seconds, device, *words)
+    wanted = section["micro_batch_size"] or section["batch_size"] // (section["gpus"] * section["nodes"])
+    return each(train, wanted, seconds, device, *words)
 
 
 def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
@@ -171,11 +173,6 @@ def preprocess(section: dict, resolution: int, seconds: float) -> Rate:
     return Rate(timed(work, seconds) / len(values), f"a core; {source}")
 
 
-def synthesize(section: dict, resolution: int, seconds: float) -> Rate:
-    """An image drawn and encoded by one core."""
-    return Rate(timed(lambda: draw_files(section["synthetic"], section["seed"], range(4)), seconds) / 4, "a core")
-
-
 def distance(dimension: int, seconds: float) -> Rate:
     """A Fréchet distance, from one of at most 1024 dimensions: the time goes with their cube."""
     d = min(dimension, 1024)
@@ -194,52 +191,45 @@ def start() -> tuple[float, int]:
     return time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
 
 
-def seconds_of(job: Job, works: list[Work], flops: Callable[[Work], float], machine: Machine) -> float | None:
+def seconds_of(job: Job, resolution: int, machine: Machine) -> float | None:
     """Seconds that a job takes; None when a rate that it needs is not known.
 
     A training on several GPUs is taken to be as many times as fast, and data are read and drawn by as many processes as
     the job has cores.
     """
-    total = machine.start if starts_torch(works) else 0.0
-    for work in works:
-        rate = machine.rates.get(key_of(work))
-        at_once = {"train": max(1, job.gpus), "preprocess": job.threads, "synthesize": job.threads}.get(work.kind, 1)
-        if not work.amount:
-            continue
-        if rate is not None:
-            total += work.amount * rate.seconds / at_once
-        elif machine.tflops and flops(work):
-            total += flops(work) / (machine.tflops * 1e12) / at_once
-        else:
+    total = machine.start if starts_torch(job) else 0.0
+    for work in job.work:
+        rate, flops = machine.rates.get(key_of(work)), flops_of_work(work, resolution)
+        if rate is None and machine.tflops and flops:
+            rate = Rate(flops / work.amount / (machine.tflops * 1e12), "")
+        if rate is None and work.amount:
             return None
+        at_once = {"train": max(1, job.gpus), "preprocess": job.threads, "synthesize": job.threads}.get(work.kind, 1)
+        total += work.amount * rate.seconds / at_once if work.amount else 0.0
     return total
 
 
-def starts_torch(works: list[Work]) -> bool:
+def starts_torch(job: Job) -> bool:
     """Whether a job loads PyTorch, which takes seconds."""
-    return any(work.kind in SECTIONS for work in works)
+    return any(work.kind in SECTIONS for work in job.work)
 
 
-def wall_seconds(jobs: list[Job], seconds: list[float], machine: Machine) -> float:
+def wall_seconds(jobs: list[Job], machine: Machine) -> float:
     """Seconds until all jobs are done: each starts when its sources are and enough cores and GPUs are free.
 
     A job takes its threads and GPUs, but no more than there are; among those that can start the first in the list does,
     as Snakemake's own choice is not known beforehand.
     """
-    waiting = [(job, taken) for job, taken in zip(jobs, seconds, strict=True) if not job.done]
-    done = {job for job in jobs if job.done}
+    waiting, done = [job for job in jobs if not job.done], {job for job in jobs if job.done}
     running: list[tuple[float, int, Job]] = []
     cores, gpus, now = machine.cores, machine.gpus, 0.0
     while waiting or running:
-        still = []
-        for job, taken in waiting:
+        for job in list(waiting):
             threads, devices = min(job.threads, machine.cores), min(job.gpus, machine.gpus)
             if threads <= cores and devices <= gpus and done.issuperset(job.sources):
                 cores, gpus = cores - threads, gpus - devices
-                heapq.heappush(running, (now + taken, id(job), job))
-            else:
-                still.append((job, taken))
-        waiting = still
+                heapq.heappush(running, (now + job.seconds, id(job), job))
+                waiting.remove(job)
         now, _, job = heapq.heappop(running)
         cores, gpus = cores + min(job.threads, machine.cores), gpus + min(job.gpus, machine.gpus)
         done.add(job)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from blurdiff.config.checks import lsun_name
 from blurdiff.data import lsun
 from blurdiff.errors import UserError
+from blurdiff.plan import counts
 from blurdiff.plan.graph import Job
 from blurdiff.runtime.files import read_json
 from blurdiff.store.inventory import lock_holder
@@ -103,6 +104,16 @@ def evaluations(sampler: str, n_steps: int) -> int:
 def work_of(job: Job, facts: Facts) -> list[Work]:
     """The work of a job that has to run; none for rules that WORK does not know."""
     return WORK[job.rule](facts, **job.wildcards) if job.rule in WORK and not job.done else []
+
+
+def flops_of_work(work: Work, resolution: int) -> int:
+    """The operations of networks in it; of everything else, 0."""
+    if work.kind == "features":
+        return int(work.amount * counts.feature_flops(work.of, resolution))
+    if work.kind not in ("train", "sample"):
+        return 0
+    network = counts.count_network(resolution, work.of["network"])
+    return int(work.amount * (network.training if work.kind == "train" else network.forward))
 
 
 def synthesize(facts: Facts, dataset: str) -> list[Work]:
