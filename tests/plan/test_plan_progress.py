@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from blurdiff.cli import main
 from blurdiff.config.runs import check_config, resolve_runs
@@ -148,8 +149,6 @@ def test_a_training_that_runs_and_is_interrupted(workplace, planned, tiny):
     assert plan["models"][0]["left"] == pytest.approx(model.left)
     assert f"goes on from {at:,}" in planned(tiny, as_json=False)
     # The rate is that of the history's last row.
-    import torch
-
     state = torch.load(folder / store.find(folder, "checkpoint", ".pt")[at].name, weights_only=True)
     (first, start), (last, end) = ([(0, 0.0)] + [(row[0], row[1]) for row in state["history"]])[-2:]
     assert model.seconds_per_iteration == pytest.approx((end - start) / (last - first))

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from snakemake.utils import update_config
 
-from blurdiff.config.runs import load_config, resolve_runs
+from blurdiff.config.runs import check_config, load_config, resolve_runs
+from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.plan import counts, rates
 from blurdiff.plan.rates import Rate
 from blurdiff.plan.work import evaluations
@@ -54,6 +58,7 @@ def test_the_paper(workplace, planned):
     shutil.copy(CONFIGS / "paper.yaml", workplace)
     plan = planned("paper.yaml", options=["--no-calibration", "--tflops", "100"])
     assert plan["network"]["parameters"] == 121_060_483
+    assert round(plan["network"]["forward"] / 1e9, 1) == 79.4
     assert {name: part["n_images"] for name, part in plan["datasets"].items()} == PAPER_IMAGES
     assert plan["disk"]["images.npy"]["bytes"] == 12_288 * sum(PAPER_IMAGES.values())
     assert plan["disk"]["LMDBs"]["bytes"] == 45_922_737_680 + 2_448_463_466
@@ -61,9 +66,8 @@ def test_the_paper(workplace, planned):
     assert memory["images"] == 12_288 * 3_033_042
     assert sum(memory["bytes"].values()) < 16e9
     hours = plan["totals"]["gpu_flops"] / 100e12 / 3600
-    assert f"in all = {hours:.3g} hours at 100 TFLOP/s" in planned(
-        "paper.yaml", options=["--no-calibration", "--tflops", "100"], as_json=False
-    )
+    text = planned("paper.yaml", options=["--no-calibration", "--tflops", "100"], as_json=False)
+    assert f"in all = {hours:.3g} hours at 100 TFLOP/s" in text
 
 
 def test_one_network_of_several_runs_is_planned_once(workplace, planned, tiny):
@@ -83,10 +87,7 @@ def test_one_network_of_several_runs_is_planned_once(workplace, planned, tiny):
 
 
 def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, tiny):
-    from blurdiff.diffusion.families import build_process
-    from blurdiff.diffusion.samplers import SAMPLERS
-
-    settings = resolve_runs(load_config_of(tiny))[0]
+    settings = resolve_runs(check_config(tiny))[0]
     process = build_process(settings["process"], 16)
     for name in set(SAMPLERS) - {"ode-adaptive"}:
         calls = []
@@ -97,12 +98,6 @@ def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, t
 
         SAMPLERS[name](process, epsilon, torch.zeros(1, 3, 16, 16), [4, 3, 1, 0], torch.Generator())
         assert evaluations(name, 3) == len(calls), name
-
-
-def load_config_of(config):
-    from blurdiff.config.runs import check_config
-
-    return check_config(config)
 
 
 def test_hours_follow_the_work(workplace, planned, tiny, monkeypatch):
@@ -163,15 +158,13 @@ def test_calibration_on_this_cpu(workplace, planned, tiny):
 
 
 def test_several_files_are_laid_over_one_another(workplace, planned, tiny):
-    from snakemake.utils import update_config
-
     upper = {"training": {"iterations": 7}, "seeds": [3, 4]}
     plan = planned(tiny, upper)
     assert plan["config"] == "config0.yaml + config1.yaml"
     assert [model["iterations"] for model in plan["models"]] == [7] * 4
     merged = dict(tiny)
     update_config(merged, upper)
-    (Path("merged.yaml")).write_text(__import__("yaml").safe_dump(merged))
+    Path("merged.yaml").write_text(yaml.safe_dump(merged))
     assert planned("merged.yaml")["stages"] == plan["stages"]
 
 

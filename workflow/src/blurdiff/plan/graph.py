@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from snakemake.api import SnakemakeApi
+from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, RerunTrigger, ResourceSettings
 from snakemake.utils import update_config
 
@@ -55,7 +56,7 @@ def read_config(paths: list[str]) -> tuple[str, dict]:
 
 
 def jobs_of(config: dict, cores: int) -> list[Job]:
-    """All jobs of the default target, in the order of their rules in the workflow.
+    """All jobs of the default target, in the order of their rules in the workflow. Raises UserError.
 
     Snakemake refuses a config whose files are missing. Here empty files stand in for them; as their paths would then
     make everything new, only times of files say what is done.
@@ -64,22 +65,28 @@ def jobs_of(config: dict, cores: int) -> list[Job]:
         path, stand_ins = Path(folder, "config.json"), Path(folder, "missing")
         path.write_text(json.dumps(with_stand_ins(config, stand_ins, to_be_downloaded(config))), encoding="utf-8")
         triggers = {RerunTrigger.MTIME} if stand_ins.exists() else RerunTrigger.all()
-        with SnakemakeApi(OutputSettings(dryrun=True, log_level_override=logging.ERROR)) as api:
-            workflow = api.workflow(
-                ResourceSettings(cores=cores), ConfigSettings(configfiles=[path]), snakefile=SNAKEFILE
-            )
-            workflow.dag(DAGSettings(force_incomplete=True, rerun_triggers=triggers))
-            inner = workflow._workflow
-            inner._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
-            inner._build_dag()
-            order = {rule.name: number for number, rule in enumerate(inner.rules)}
-            found = {}
-            for job in sorted(inner.dag.jobs, key=lambda job: (order[job.rule.name], list(job.output))):
-                done, gpus = not inner.dag.needrun(job), job.resources.get("gpu", 0)
-                found[job] = Job(job.rule.name, dict(job.wildcards_dict), job.threads, gpus, done)
-            for job, own in found.items():
-                own.sources = [found[source] for source in inner.dag.dependencies[job]]
-            return list(found.values())
+        try:
+            return _read_graph(path, cores, DAGSettings(force_incomplete=True, rerun_triggers=triggers))
+        except (WorkflowError, OSError) as error:
+            raise UserError(f"Snakemake cannot find the jobs: {' '.join(str(error).split())}") from error
+
+
+def _read_graph(path: Path, cores: int, dag_settings: DAGSettings) -> list[Job]:
+    with SnakemakeApi(OutputSettings(dryrun=True, log_level_override=logging.ERROR)) as api:
+        settings = ResourceSettings(cores=cores), ConfigSettings(configfiles=[path])
+        workflow = api.workflow(*settings, snakefile=SNAKEFILE)
+        workflow.dag(dag_settings)
+        inner = workflow._workflow
+        inner._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
+        inner._build_dag()
+        order = {rule.name: number for number, rule in enumerate(inner.rules)}
+        found = {}
+        for job in sorted(inner.dag.jobs, key=lambda job: (order[job.rule.name], list(job.output))):
+            done, gpus = not inner.dag.needrun(job), job.resources.get("gpu", 0)
+            found[job] = Job(job.rule.name, dict(job.wildcards_dict), job.threads, gpus, done)
+        for job, own in found.items():
+            own.sources = [found[source] for source in inner.dag.dependencies[job]]
+        return list(found.values())
 
 
 def to_be_downloaded(config: dict) -> set[str]:

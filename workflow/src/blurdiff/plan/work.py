@@ -17,7 +17,7 @@ from blurdiff.store.inventory import lock_holder
 LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
 ADAPTIVE_EVALUATIONS = 100  # of the network by ode-adaptive, whose number depends on the model; a guess
-QUICK = {"default", "all", "table1", "figure", "samplers", "audit_differences", "audit_operator", "audit_gaussian"}
+QUICK = {"all", "table1", "figure", "samplers", "audit_differences", "audit_operator", "audit_gaussian"}
 
 
 class Work(NamedTuple):
