@@ -26,21 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from blurdiff.config.runs import read_settings
-    from blurdiff.errors import UserError
-    from blurdiff.runtime.files import read_json
+    from blurdiff.data.manifest import read_manifest
     from blurdiff.store import store
     from blurdiff.training.distributed import joined
     from blurdiff.training.train import finished, train
 
     settings = read_settings(arguments.settings)
-    manifest = read_json(arguments.manifest)
-    if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise UserError(f"{arguments.manifest} has no sha256; it is not the manifest of images")
+    manifest = read_manifest(arguments.manifest, "sha256")
     iterations = settings["training"]["iterations"]
     with joined(settings["training"]) as ranks, contextlib.ExitStack() as held:
         folder = done = None
         if ranks.is_first:
-            folder = store.model_folder(arguments.store, settings, manifest["sha256"])
+            folder = store.model_folder(arguments.store, settings, manifest.sha256)
             held.enter_context(store.locked(folder))
             store.remove_leftovers(folder)
             done = finished(folder, iterations)
