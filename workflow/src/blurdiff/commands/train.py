@@ -25,15 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from blurdiff.config.runs import read_settings
-    from blurdiff.errors import UserError
-    from blurdiff.runtime.files import read_json
+    from blurdiff.data.manifest import read_manifest
     from blurdiff.training.train import train_in_store
 
     settings = read_settings(arguments.settings)
-    manifest = read_json(arguments.manifest)
-    if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise UserError(f"{arguments.manifest} has no sha256; it is not the manifest of images")
+    manifest = read_manifest(arguments.manifest, "sha256")
     model, history = Path(arguments.output), Path(arguments.history)
-    images, digest, store = arguments.images, manifest["sha256"], arguments.store
+    images, digest, store = arguments.images, manifest.sha256, arguments.store
     done = train_in_store(settings, images, digest, store, model, history, arguments.threads)
     return 0 if done else EXIT_INTERRUPTED
