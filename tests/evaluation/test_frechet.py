@@ -12,8 +12,8 @@ from blurdiff.evaluation.frechet import (
     moments,
     read_statistics,
     remove,
-    write_arrays,
 )
+from blurdiff.runtime.arrays import write_npz
 
 
 def random_covariance(rng, d, rank=None):
@@ -156,7 +156,7 @@ def test_kernel_distance_is_unbiased():
 def test_statistics_files(tmp_path):
     m = moments(np.random.default_rng(9).normal(size=(20, 4)))
     own, foreign = tmp_path / "own.npz", tmp_path / "foreign.npz"
-    write_arrays(own, {"mu": m.mu, "sigma": m.sigma, "n": np.int64(m.n), "network": "inception"})
+    write_npz(own, {"mu": m.mu, "sigma": m.sigma, "n": np.int64(m.n), "network": "inception"})
     np.savez_compressed(foreign, mu=m.mu, sigma=m.sigma)  # as pytorch-fid writes them
     read = read_statistics(own)
     assert int(read["n"]) == 20 and str(read["network"]) == "inception"

@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     from blurdiff.config.runs import read_settings
     from blurdiff.evaluation.evaluate import check_features, check_reference, compare, describe_run, read_samples
     from blurdiff.evaluation.features import extract, load_network
-    from blurdiff.evaluation.frechet import moments, read_statistics, write_arrays
+    from blurdiff.evaluation.frechet import moments, read_statistics
+    from blurdiff.runtime.arrays import write_npz
     from blurdiff.runtime.devices import pick_device
     from blurdiff.runtime.files import atomic_path, write_json
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
             np.save(file, features)
     own = moments(features)
     identity = {key: result[key] for key in ("metric", "network", "weights_sha256", "input_size")}
-    write_arrays(arguments.statistics, {"mu": own.mu, "sigma": own.sigma, "n": np.int64(own.n), **identity})
+    write_npz(arguments.statistics, {"mu": own.mu, "sigma": own.sigma, "n": np.int64(own.n), **identity})
     write_json(arguments.output, result)
     floor = "no floor" if result["floor_mean"] is None else f"floor {result['floor_mean']:.4g}"
     print(

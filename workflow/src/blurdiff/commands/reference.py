@@ -35,10 +35,10 @@ def run(arguments: argparse.Namespace) -> None:
     """The stage."""
     import numpy as np
 
-    from blurdiff.data.images import open_images
     from blurdiff.evaluation.features import METRICS, extract, load_network
-    from blurdiff.evaluation.frechet import accumulate, write_arrays
+    from blurdiff.evaluation.frechet import accumulate
     from blurdiff.evaluation.reference import check_manifest, draw_subsets, floor_distances, keep
+    from blurdiff.runtime.arrays import open_images, write_npz
     from blurdiff.runtime.devices import pick_device
 
     for name, minimum in {"n_samples": 2, "repeats": 1, "seed": 0, "batch_size": 1, "threads": 1}.items():
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     kept = np.empty((*subsets.shape, network.dimension), np.float32)
     whole = accumulate(keep(extract(network, images, arguments.batch_size, arguments.images), subsets, kept))
     floor = floor_distances(whole, kept, arguments.n_samples)
-    write_arrays(
+    write_npz(
         arguments.output,
         {
             "mu": whole.mu,

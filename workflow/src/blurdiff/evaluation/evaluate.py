@@ -21,19 +21,13 @@ from blurdiff.evaluation.frechet import (
     frechet_distance,
     kernel_distance,
     moments,
-    read_npz,
 )
+from blurdiff.runtime import arrays
 
 
 def read_samples(path: str | os.PathLike, n_samples: int, resolution: int) -> np.ndarray:
     """The samples, uint8 (n_samples, resolution, resolution, 3); UserError when the file holds anything else."""
-    arrays = read_npz(path, "gather the samples again")
-    if "arr_0" not in arrays:
-        raise UserError(f"{path}: arr_0 is missing; this is no file of samples")
-    samples = arrays["arr_0"]
-    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != (resolution, resolution, 3):
-        expected = f"uint8 (n, {resolution}, {resolution}, 3)"
-        raise UserError(f"{path}: arr_0 is {samples.dtype} {samples.shape}, not {expected}; gather the samples again")
+    samples = arrays.read_samples(path, resolution)
     if len(samples) != n_samples:
         raise UserError(
             f"{path} holds {len(samples):,} samples, the settings say sampling.n_samples: {n_samples:,};"
@@ -98,13 +92,14 @@ def compare(features: np.ndarray, reference: dict, network: FeatureNetwork) -> d
 def describe_run(settings: dict) -> dict:
     """What the table must know of a run, from its settings; UserError (of the settings) when a key is missing."""
     process, sampling = settings["process"], settings["sampling"]
+    trained = process["n_timesteps"] - process["skip_last_timestep"]
     return (
         {key: settings[key] for key in ("run", "dataset", "label", "synthetic")}
         | {key: process[key] for key in ("family", "objective", "f_type", "f_N", "direction", "mode_order", "basis")}
         | {
             "seed": settings["seed"],
             "iterations": settings["training"]["iterations"],
-            "n_steps": sampling["n_steps"] or process["n_timesteps"],
+            "n_steps": min(sampling["n_steps"] or trained, trained),
             "sampler": sampling["sampler"],
             "resolution": settings["resolution"],
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from blurdiff.errors import UserError
-from blurdiff.runtime.files import atomic_path, check_archive
+from blurdiff.runtime.arrays import read_npz
 
 # Features are summed up this many rows at a time: the cost of a merge, d^2, is then small beside that of the products.
 CHUNK_ROWS = 2048
@@ -131,12 +131,6 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, block: int = 1000) -> float:
     return float(np.mean(values))
 
 
-def write_arrays(path: str | os.PathLike, arrays: dict) -> None:
-    """Write arrays, numbers and text as one .npz, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-
-
 def read_statistics(path: str | os.PathLike) -> dict:
     """The content of a statistics file: a dict with mu float64 (d,), sigma float64 (d, d) and whatever else it holds.
 
@@ -144,10 +138,7 @@ def read_statistics(path: str | os.PathLike) -> dict:
     holds other shapes or values that are not finite.
     """
     path = Path(path)
-    arrays = read_npz(path, "make it again")
-    missing = {"mu", "sigma"} - arrays.keys()
-    if missing:
-        raise UserError(f"{path}: {', '.join(sorted(missing))} is missing; this is no file of statistics")
+    arrays = read_npz(path, ("mu", "sigma"), "make it again")
     mu, sigma = arrays["mu"], arrays["sigma"]
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or mu.dtype.kind != "f" or sigma.dtype.kind != "f":
         raise UserError(
@@ -156,18 +147,3 @@ def read_statistics(path: str | os.PathLike) -> dict:
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise UserError(f"{path}: mu or sigma is not finite; make it again")
     return {**arrays, "mu": mu.astype(np.float64), "sigma": sigma.astype(np.float64)}
-
-
-def read_npz(path: str | os.PathLike, advice: str) -> dict[str, np.ndarray]:
-    """All arrays of an .npz, their checksums verified; UserError with `advice` when it is missing or damaged."""
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it holds one bare array")
-        with file:
-            check_archive(file)
-            return dict(file)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; {advice}") from error
-    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
-        raise UserError(f"{path} is damaged or no .npz ({error}); {advice}") from error
