@@ -1,6 +1,7 @@
-"""docs/extending.md does what it says: its blocks are run, and the basis and schedule that they add are used."""
+"""docs/extending.md does what it says: its blocks are run, and what they add is used."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusion_helpers import at, finite_everywhere, settings
+from PIL import Image
 
+from blurdiff.cli import main
 from blurdiff.config import runs as config
 from blurdiff.config import schema as config_schema
 from blurdiff.diffusion import basis, schedules
 from blurdiff.diffusion.families import build_process
+from blurdiff.reporting import curves, figures
+from diffusion.diffusion_helpers import at, finite_everywhere, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA_PATH = "workflow/schemas/config.schema.yaml"
@@ -30,17 +34,26 @@ def extended(monkeypatch):
     """The package as it is once the document's Python blocks stand in the files that they name."""
     monkeypatch.setattr(basis, "BASES", dict(basis.BASES))
     monkeypatch.setattr(schedules, "BLUR_SCHEDULES", dict(schedules.BLUR_SCHEDULES))
+    monkeypatch.setattr(figures, "FIGURES", dict(figures.FIGURES))
     for path, code in blocks("python"):
         assert (ROOT / path).is_file()
         module = importlib.import_module(path.removeprefix("workflow/src/").removesuffix(".py").replace("/", "."))
-        exec(code, dict(vars(module)))
+        names = dict(vars(module))
+        exec(code, names)
+        if module is curves:
+            monkeypatch.setattr(curves, "brightness", names["brightness"], raising=False)
 
 
 def test_the_blocks_are_there_and_short():
-    assert [path.rsplit("/", 1)[-1] for path, _ in blocks("python")] == ["basis.py", "schedules.py"]
+    assert [path.rsplit("/", 1)[-1] for path, _ in blocks("python")] == [
+        "basis.py",
+        "schedules.py",
+        "curves.py",
+        "figures.py",
+    ]
     for _, code in blocks("python"):
         assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    assert [path for path, _ in blocks("yaml")] == [SCHEMA_PATH, SCHEMA_PATH, "config"]
+    assert [path for path, _ in blocks("yaml")] == [*[SCHEMA_PATH] * 3, "config"]
 
 
 @pytest.mark.usefixtures("extended")
@@ -77,12 +90,16 @@ def test_a_process_with_both():
 
 
 @pytest.fixture
-def extended_schema(tmp_path, monkeypatch):
+def extended_schema(extended, tmp_path, monkeypatch):
     """The schema with the document's lines in place of the lines of the same key."""
     text = (ROOT / SCHEMA_PATH).read_text(encoding="utf-8")
     for path, line in blocks("yaml"):
         if path == SCHEMA_PATH:
             key = line.split(":")[0]
+            if key in figures.FIGURES:  # a line of its own, not one in place of another
+                text, count = re.subn(r"^( +)spectrum: .*\n", rf"\g<0>\g<1>{line}", text, flags=re.MULTILINE)
+                assert count == 1
+                continue
             text, count = re.subn(
                 rf"^( +){key}: .*\n", lambda match, line=line: match[1] + line, text, flags=re.MULTILINE
             )
@@ -106,10 +123,30 @@ def test_the_schema_lines_add_one_name():
         assert new not in properties[key]["enum"]
 
 
-@pytest.mark.usefixtures("extended", "extended_schema")
-def test_a_config_with_both():
-    runs = yaml.safe_load(blocks("yaml")[2][1])
-    raw = {"datasets": {"bedroom": {"synthetic": "bedroom"}}, "training": {"iterations": 1}, **runs}
-    resolved = config.resolve_runs(config.check_config(raw))[0]
+@pytest.fixture
+def resolved(extended_schema):
+    """The settings of the run in the document's config, which shows it in the figure."""
+    given = {"datasets": {"bedroom": {"synthetic": "bedroom"}}, "training": {"iterations": 1}}
+    checked = config.check_config(given | yaml.safe_load(blocks("yaml")[-1][1]))
+    assert checked["figures"] == {"brightness": ["new"]}
+    return config.resolve_runs(checked)[0]
+
+
+def test_a_config_with_both(resolved):
     assert resolved["process"]["basis"] == "hartley"
     assert build_process(resolved["process"], 6).blur[-1] > 0
+
+
+def test_the_new_figure(resolved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    samples = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    np.savez("samples.npz", arr_0=samples)
+    runs = json.dumps([{**resolved, "resolution": 8}])
+    outputs = ["--output", "b.png", "--pdf", "b.pdf", "--caption", "b.md"]
+    assert main(["figure", "--name", "brightness", "--settings", runs, "--samples", "samples.npz", *outputs]) == 0
+    with Image.open("b.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+    assert Path("b.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("b.md").read_text() == (
+        "Brightness of samples. Data: bedroom (synthetic), drawn procedurally, not photographs, 8×8 pixels.\n"
+    )
