@@ -17,7 +17,8 @@ from PIL import Image
 from blurdiff.cli import main
 from blurdiff.reporting.curves import thin
 from blurdiff.reporting.figures import FIGURES
-from blurdiff.reporting.strips import display, forward_states
+from blurdiff.reporting.forward import forward_states
+from blurdiff.reporting.strips import display
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ FIGURES = {
         shows_data=True,
     ),
     "forward": Figure(
-        "the forward process: one image while it is diffused", "strips:forward_process", ("images",),
+        "the forward process: one image while it is diffused", "forward:forward_process", ("images",),
         options=("image_index",), shows_data=True,
     ),
     "training": Figure(
