@@ -253,7 +253,7 @@ def test_runs_and_paths_must_match(runs, runs_with_files, draw):
     assert "--n-images 0" in draw("figure1", runs[:2], paths, "--n-images", "0")[4]
 
 
-ODD = "a $x_1$ & 5 % <b> ^2_3 \\frac | *c* `d` #1 [e](f)\n second $"
+ODD = "a $x_1$ & 5 % <b> ^2_3 \\frac | *c* `d` #1 [e](f)\n second"
 
 
 @pytest.mark.parametrize("name", FIGURES)

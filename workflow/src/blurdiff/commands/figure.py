@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stage's options."""
     from blurdiff.reporting.figures import FIGURES, INPUTS, OPTIONS
 
-    parser.description += "\n" + "\n".join(
+    parser.epilog = "figures, and the files of each:\n" + "\n".join(
         f"  {name:<10} {figure.title:<78} {' '.join(f'--{option}' for option in figure.inputs)}".rstrip()
         for name, figure in FIGURES.items()
     )

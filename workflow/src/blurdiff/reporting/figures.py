@@ -51,26 +51,28 @@ TRAINED = ("process", "training")
 SAMPLED = (*TRAINED, "sampling")
 FIGURES = {
     "figure1": Figure(
-        "reverse processes side by side, from noise to image", "strips:reverse_process", ("strips",), SAMPLED,
+        "Figure 1: reverse processes side by side, from noise to image", "strips:reverse_process", ("strips",), SAMPLED,
         options=("n_images",),
     ),
-    "figure2": Figure("samples of different blur schedules", "grids:sample_grids", ("samples",), SAMPLED),
-    "figure3": Figure("samples of different directions of the blur", "grids:sample_grids", ("samples",), SAMPLED),
-    "figure4": Figure("blur schedules f(i) against the timestep i", "curves:blur_schedules"),
+    "figure2": Figure("Figure 2: samples of different blur schedules", "grids:sample_grids", ("samples",), SAMPLED),
+    "figure3": Figure(
+        "Figure 3: samples of different directions of the blur", "grids:sample_grids", ("samples",), SAMPLED,
+    ),
+    "figure4": Figure("Figure 4: blur schedules f(i) against the timestep i", "curves:blur_schedules"),
     "samples": Figure(
-        "samples of every run beside images of its data set", "grids:overview", ("samples", "images"), SAMPLED,
+        "Samples of every run beside images of its data set", "grids:overview", ("samples", "images"), SAMPLED,
         shows_data=True,
     ),
     "forward": Figure(
-        "the forward process: one image while it is diffused", "forward:forward_process", ("images",),
+        "The forward process: one image while it is diffused", "forward:forward_process", ("images",),
         options=("image_index",), shows_data=True,
     ),
     "training": Figure(
-        "training loss against the iteration, overall and by quarter of the timesteps", "curves:training_curves",
+        "Training loss against the iteration, overall and by quarter of the timesteps", "curves:training_curves",
         ("histories",), TRAINED,
     ),
     "spectrum": Figure(
-        "power spectrum of samples over that of the data", "curves:spectra", ("samples", "images"), SAMPLED,
+        "Power spectrum of samples over that of the data", "curves:spectra", ("samples", "images"), SAMPLED,
         all_samples=True,
     ),
 }  # fmt: skip
