@@ -173,7 +173,7 @@ def join_benchmarks(arguments: argparse.Namespace) -> None:
     write_csv(str(arguments.output / "benchmark.csv"), rows)
     paths = [str(arguments.output / name) for name in ("benchmark.csv", "benchmark.png")]
     code = f"from blurdiff.benchmark.figure import write_from_csv; write_from_csv(*{paths!r}, {arguments.quick})"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "MPLBACKEND": "agg"})
     if all(table_of(arguments, stage).exists() for stage in STAGES):
         shutil.rmtree(arguments.output / "stages")
 

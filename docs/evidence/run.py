@@ -20,9 +20,10 @@ from pathlib import Path
 
 from blurdiff.config.runs import load_config
 from blurdiff.errors import UserError
+from blurdiff.reporting.figures import FIGURES
 from blurdiff.runtime.files import atomic_folder, write_json
 
-SHOW_PHOTOGRAPHS = {"samples", "forward"}
+SHOW_PHOTOGRAPHS = {name for name, figure in FIGURES.items() if figure.shows_data}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torchvision.utils import save_image
 
-from blurdiff.data.images import batch_indices, epoch_order, open_images, to_model_range, to_uint8
+from blurdiff.data.images import batch_indices, epoch_order, to_model_range, to_uint8
 from blurdiff.errors import UserError
+from blurdiff.runtime.arrays import open_images
 
 
 @pytest.fixture

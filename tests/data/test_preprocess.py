@@ -16,7 +16,7 @@ from blurdiff.data import unfinished
 from blurdiff.data.manifest import read_manifest
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.errors import UserError
-from blurdiff.runtime import npy
+from blurdiff.runtime import arrays
 
 
 def key(number):
@@ -206,7 +206,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         tracemalloc.start()
         for n in range(200):
             chunk[:] = n
-            npy.write_at(work.descriptor, chunk.data, npy.offset(101 * n, 64))  # as a worker does
+            arrays.write_at(work.descriptor, chunk.data, arrays.offset(101 * n, 64))  # as a worker does
             work.place(101, 100, key(n).decode(), bad)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -229,7 +229,7 @@ def test_a_chunk_in_which_nothing_decodes(write_lmdb, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("n_used", [1, 9, 10, 99_999, 3_033_042])
 def test_the_header_keeps_its_length_whatever_was_skipped(n_used):
-    assert len(npy.header(n_used, 64)) == len(npy.header(3_033_042, 64)) == npy.offset(0, 64)
+    assert len(arrays.header(n_used, 64)) == len(arrays.header(3_033_042, 64)) == arrays.offset(0, 64)
 
 
 def test_the_command(write_lmdb, tmp_path, capsys):

@@ -20,7 +20,7 @@ from PIL import Image
 from blurdiff.data import preprocess as stage
 from blurdiff.data import unfinished
 from blurdiff.errors import UserError
-from blurdiff.runtime import npy
+from blurdiff.runtime import arrays
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
 
 N, CHUNK, BAD = 40, 4, (5, 22)
@@ -384,12 +384,12 @@ def test_the_workers_of_a_dead_process_are_waited_for(tmp_path, undisturbed, mon
     thread.start()
     thread.join(0.3)
     assert not resumed
-    npy.write_at(descriptor, bytes(192), npy.offset(30, 8))
+    arrays.write_at(descriptor, bytes(192), arrays.offset(30, 8))
     os.close(descriptor)
     thread.join(60)
     with closing(resumed[0]) as work:
         assert work.position.records == 20
-        assert os.fstat(work.descriptor).st_size == npy.offset(work.position.images, 8)
+        assert os.fstat(work.descriptor).st_size == arrays.offset(work.position.images, 8)
 
 
 @pytest.mark.usefixtures("in_process")

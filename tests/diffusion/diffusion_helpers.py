@@ -100,7 +100,7 @@ def step_coefficients(monkeypatch, name: str, process: Process, i: int, s: int, 
     states = {}
     epsilon = lambda modes, at: second  # noqa: E731
     callback = lambda timestep, modes, prediction: states.update({timestep: modes})  # noqa: E731
-    samplers.SAMPLERS[name](modal, epsilon, first, [i, s, 0], None, callback, **options)
+    samplers.SAMPLERS[name].walk(modal, epsilon, first, [i, s, 0], None, callback, **options)
     return tuple(states[s])
 
 
@@ -124,7 +124,7 @@ def final_variance(monkeypatch, name: str, process: Process, signal: torch.Tenso
     modal = replace(process, matrix=None)
     start = torch.zeros(len(steps), *process.log_D.shape, dtype=process.dtype)
     start[0] = 1.0
-    end = samplers.SAMPLERS[name](modal, gaussian_epsilon(process, signal), start, steps, None, **options)
+    end = samplers.SAMPLERS[name].walk(modal, gaussian_epsilon(process, signal), start, steps, None, **options)
     return end.square().sum(0)
 
 
@@ -148,7 +148,7 @@ def finite_everywhere(process, pairs, names=tuple(samplers.SAMPLERS)):
             steps = [i, s, 0] if s else [i, 0]
             states = []
             callback = lambda at, modes, prediction, states=states: states.append(modes)  # noqa: E731
-            x_s = samplers.SAMPLERS[name](process, epsilon, x, steps, generator, callback)
+            x_s = samplers.SAMPLERS[name].walk(process, epsilon, x, steps, generator, callback)
             assert x_s.isfinite().all(), (name, i, s)
             # A step must not blow a mode up either: nothing is larger than the data or the noise.
             assert max(float(state.abs().max()) for state in states) < 20 * R, (name, i, s)

@@ -53,4 +53,4 @@ def test_a_lost_mode_does_not_explode():
     x = torch.randn(1, 3, 64, 64, generator=generator)
     for name in samplers.SAMPLERS:
         wrong = lambda modes, i: 0.99 * modes  # noqa: E731
-        assert samplers.SAMPLERS[name](process, wrong, x, [1000, 980, 0], generator).abs().max() < 1e4
+        assert samplers.SAMPLERS[name].walk(process, wrong, x, [1000, 980, 0], generator).abs().max() < 1e4

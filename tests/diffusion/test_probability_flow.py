@@ -19,7 +19,7 @@ def flow_error(sampler: str, n: int, **options) -> float:
     marginal = lambda i: process.log_alpha_bar(at(i)).exp() * signal + process.variance(at(i))  # noqa: E731
     start, stop = n * 9 // 10, n // 10
     states = {}
-    samplers.SAMPLERS[sampler](
+    samplers.SAMPLERS[sampler].walk(
         replace(process, matrix=None), gaussian_epsilon(process, signal), torch.ones(1, 1, 3, 3).double(),
         list(range(start, stop - 1, -1)) + [0], None, lambda i, modes, prediction: states.update({i: modes}), **options,
     )  # fmt: skip
@@ -45,6 +45,6 @@ def test_flow_of_other_families(name, sampler):
     signal = torch.full((3, 3), 0.5, dtype=torch.float64)
     modal, x_N = replace(process, matrix=None), torch.ones(1, 1, 3, 3, dtype=torch.float64)
     steps = timesteps.step_grid(process, 250, "quadratic")
-    x_0 = samplers.SAMPLERS[sampler](modal, gaussian_epsilon(process, signal), x_N, steps, None)
+    x_0 = samplers.SAMPLERS[sampler].walk(modal, gaussian_epsilon(process, signal), x_N, steps, None)
     start = process.log_alpha_bar(at(1000)).exp() * signal + process.variance(at(1000))
     torch.testing.assert_close(x_0, (signal / start).sqrt(), rtol=0.04, atol=0)

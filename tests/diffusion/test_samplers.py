@@ -185,7 +185,7 @@ def test_callback_sees_the_walk(sampler):
             assert prediction is None
             seen.append(process.to_pixels(modes))
 
-    x_0 = samplers.SAMPLERS[sampler](
+    x_0 = samplers.SAMPLERS[sampler].walk(
         process, gaussian_epsilon(process, signal), x_N, [1000, 500, 1, 0], torch.Generator().manual_seed(1), callback
     )
     torch.testing.assert_close(x_0, seen.pop(), rtol=0, atol=0)
@@ -197,7 +197,7 @@ def test_a_walk_depends_on_its_generator_alone(sampler):
     process = build(4, f_N=0.02)
     epsilon = gaussian_epsilon(process, torch.ones_like(process.log_D))
     x_N = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    walk = lambda seed: samplers.SAMPLERS[sampler](  # noqa: E731
+    walk = lambda seed: samplers.SAMPLERS[sampler].walk(  # noqa: E731
         process, epsilon, x_N, [1000, 600, 200, 30, 0], torch.Generator().manual_seed(seed)
     )
     assert torch.equal(walk(0), walk(0))
@@ -219,7 +219,7 @@ def test_a_walk_depends_on_its_generator_alone(sampler):
 def test_bad_grid(sampler, steps, words):
     process = build(4)
     with pytest.raises(UserError, match=words):
-        samplers.SAMPLERS[sampler](process, lambda modes, i: modes, torch.ones(1, 3, 4, 4).double(), steps, None)
+        samplers.SAMPLERS[sampler].walk(process, lambda modes, i: modes, torch.ones(1, 3, 4, 4).double(), steps, None)
 
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
@@ -231,7 +231,7 @@ def test_shortest_grids(sampler):
     )
     for start in (10, 1):
         x = process.q_sample(x_0, at(start), noise)
-        result = samplers.SAMPLERS[sampler](process, lambda modes, i: process.to_modes(noise), x, [start, 0], None)
+        result = samplers.SAMPLERS[sampler].walk(process, lambda modes, i: process.to_modes(noise), x, [start, 0], None)
         if sampler != "reverse-diffusion":
             torch.testing.assert_close(result, x_0, rtol=0, atol=1e-12)
         assert result.isfinite().all()

@@ -168,10 +168,10 @@ def spoil(folder, kind):
         return {}, "arr_0 is missing"
     if kind == "float samples":
         np.savez(samples, arr_0=images / 255)
-        return {}, "arr_0 is float64"
+        return {}, "samples.npz holds float64"
     if kind == "channels first":
         np.savez(samples, arr_0=images.transpose(0, 3, 1, 2))
-        return {}, "not uint8 (n, 4, 4, 3)"
+        return {}, "samples.npz holds uint8 (30, 3, 4, 4)"
     if kind == "other count":
         np.savez(samples, arr_0=images[:-1])
         return {}, "holds 29 samples, the settings say sampling.n_samples: 30"

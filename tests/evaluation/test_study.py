@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -141,6 +144,18 @@ def test_table_figure_and_caption(study, tmp_path):
     caption = (tmp_path / "samplers.md").read_text()
     assert "FD-EfficientNet-Lite0 of 4 samples" in caption
     assert "synthetic" in caption
+
+
+def test_a_notebooks_back_end_does_not_matter(study, tmp_path):
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    subprocess.run([sys.executable, "-m", "blurdiff", *arguments(study, tmp_path)], check=True, env=environment)
+    audit = ["audit", "--resolution", "16", "--n-timesteps", "100", "--output"]
+    outputs = [str(tmp_path / name) for name in ("operator.png", "operator.pdf")]
+    subprocess.run([sys.executable, "-m", "blurdiff", *audit, *outputs], check=True, env=environment)
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", ",".join(COLUMNS) + "\n"])

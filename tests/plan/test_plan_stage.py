@@ -96,7 +96,7 @@ def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, t
             calls.append(1)
             return torch.zeros_like(x)
 
-        SAMPLERS[name](process, epsilon, torch.zeros(1, 3, 16, 16), [4, 3, 1, 0], torch.Generator())
+        SAMPLERS[name].walk(process, epsilon, torch.zeros(1, 3, 16, 16), [4, 3, 1, 0], torch.Generator())
         assert evaluations(name, 3) == len(calls), name
 
 

@@ -6,43 +6,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from blurdiff.config.runs import complete_settings
+
 RESOLUTION = 8
 N = 20
 
 
 def make_settings(dataset: str = "bedroom", f_type: str = "quartic", f_N: float = 0.140625, seed: int = 0, **process):
-    """The resolved settings of one run, as far as reporting looks at them and `build_process` needs."""
+    """The resolved settings of one run."""
     direction = process.get("direction", "coarse-to-fine")
-    return {
+    given = {
         "run": f"{dataset}_{f_type}" + (f"_{direction}" if direction != "coarse-to-fine" else ""),
         "dataset": dataset,
         "label": f"{dataset} (synthetic)",
         "synthetic": True,
         "seed": seed,
         "resolution": RESOLUTION,
-        "process": {
-            "family": "blur",
-            "n_timesteps": N,
-            "noise_schedule": "linear",
-            "beta_1": 1e-4,
-            "beta_N": 0.02,
-            "basis": "gaussian-blur",
-            "border": "zero",
-            "sigma": 0.4,
-            "power": "blur",
-            "floor": 0.0,
-            "f_type": f_type,
-            "f_N": f_N,
-            "f_anchor": "paper",
-            "f_table": None,
-            "direction": "coarse-to-fine",
-            "mode_order": "paper",
-            "range": "unit",
-            **process,
-        },
-        "training": {"iterations": 3000, "batch_size": 16, "ema_decay": 0.999},
-        "sampling": {"n_samples": 40, "n_steps": None, "sampler": "reverse-diffusion"},
+        "process": {"n_timesteps": N, "f_type": f_type, "f_N": f_N, **process},
+        "training": {"iterations": 3000, "ema_decay": 0.999},
+        "sampling": {"n_samples": 40},
     }
+    return complete_settings(given).as_dict()
 
 
 def smooth_images(n: int, seed: int) -> np.ndarray:
@@ -113,7 +97,7 @@ def settings():
 
 @pytest.fixture
 def runs_with_files(tmp_path):
-    """Write the files of runs; gives the arguments of the stage `figure` by option name, one path a run."""
+    """Write the files of runs; gives the arguments of the stage `figure` by option name, one path per run."""
 
     def make(runs: list[dict]) -> dict[str, list[str]]:
         paths = [write_files(tmp_path / f"{run['run']}_{run['seed']}", run) for run in runs]

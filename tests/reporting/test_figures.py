@@ -11,20 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from blurdiff.cli import main
-
-NEEDS = {
-    "figure1": ["strips"],
-    "figure2": ["samples"],
-    "figure3": ["samples"],
-    "figure4": [],
-    "samples": ["samples", "images"],
-    "forward": ["images"],
-    "training": ["histories"],
-    "spectrum": ["samples", "images"],
-}
+from blurdiff.reporting.curves import thin
+from blurdiff.reporting.figures import FIGURES
+from blurdiff.reporting.forward import forward_states
+from blurdiff.reporting.strips import display
 
 
 @pytest.fixture
@@ -33,7 +27,7 @@ def draw(tmp_path, capsys):
 
     def call(name, runs, paths, *options, folder="figures"):
         outputs = [tmp_path / folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "md")]
-        inputs = [word for kind in NEEDS[name] for word in (f"--{kind}", *paths[kind])]
+        inputs = [word for kind in FIGURES[name].inputs for word in (f"--{kind}", *paths[kind])]
         targets = [
             word for pair in zip(("--output", "--pdf", "--caption"), map(str, outputs), strict=True) for word in pair
         ]
@@ -65,10 +59,8 @@ def pdf_text_operators(pdf: bytes) -> bytes:
     return b"".join(zlib.decompressobj().decompress(stream) for stream in streams if stream[:1] == b"\x78")
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_legible_and_alike_each_time(name, runs, runs_with_files, draw, tmp_path):
-    if name == "spectrum":
-        pytest.importorskip("blurdiff.evaluation.spectrum")
     if name in ("training", "figure1"):
         runs = runs[2:]  # these take seconds
     paths = runs_with_files(runs)
@@ -88,12 +80,12 @@ def test_figures_are_legible_and_alike_each_time(name, runs, runs_with_files, dr
 
 
 def test_bytes_depend_on_no_surroundings(settings, runs_with_files, tmp_path):
-    """Other hash seeds, time zones, back ends and user styles give the same files."""
+    """Other hash seeds, time zones, user styles and a notebook's back end give the same files."""
     (tmp_path / "matplotlibrc").write_text("font.size: 23\naxes.facecolor: red\n")
     odd = {
         "PYTHONHASHSEED": "2",
         "TZ": "Asia/Tokyo",
-        "MPLBACKEND": "svg",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
     }
     inputs = ["--samples", *runs_with_files([settings()])["samples"], "--settings", json.dumps([settings()])]
@@ -150,8 +142,6 @@ def test_figure1_says_whether_the_noise_is_the_same(settings, runs_with_files, d
 
 
 def test_states_are_displayed_by_one_linear_map_a_timestep():
-    from blurdiff.reporting.strips import display
-
     rng = np.random.default_rng(0)
     noise, image = rng.normal(size=(1, 64, 64, 3)), rng.uniform(0.2, 0.8, size=(1, 64, 64, 3))
     shown = display(np.stack([noise, image]), 0.0, 1.0)
@@ -168,7 +158,6 @@ def test_states_are_displayed_by_one_linear_map_a_timestep():
 def test_forward_states_agree_with_the_process_without_noise(settings):
     """Without blur the blurred image is the image; with it, the separable blur matrix to the power F(i)."""
     from blurdiff.config.runs import complete_settings
-    from blurdiff.reporting.strips import forward_states
 
     rng = np.random.default_rng(0)
     x0 = rng.uniform(size=(8, 8, 3))
@@ -188,8 +177,6 @@ def test_forward_states_agree_with_the_process_without_noise(settings):
 
 
 def test_histories_are_averaged_over_windows_of_equal_ratio():
-    from blurdiff.reporting.curves import thin
-
     history = pd.DataFrame({"iteration": np.arange(1, 1025), "loss": np.arange(1, 1025) * 2.0})
     thinned = thin(history, windows=10)
     assert len(thinned) == 10
@@ -202,22 +189,22 @@ def test_histories_are_averaged_over_windows_of_equal_ratio():
 @pytest.mark.parametrize(
     "name, option, damage, word",
     [
-        ("figure1", "strips", lambda path: np.savez(path, timesteps=np.arange(3)), "'x'"),
-        ("figure1", "strips", lambda path: change(path, "x", lambda x: x[:, :, :4]), "shape"),
-        ("figure1", "strips", lambda path: change(path, "x0", lambda x: x * np.nan), "x0"),
-        ("figure1", "strips", lambda path: change(path, "timesteps", lambda i: i[::-1]), "descend"),
-        ("figure2", "samples", lambda path: cut(path), "cannot read"),
-        ("figure2", "samples", lambda path: os.remove(path), "cannot read"),
+        ("figure1", "strips", lambda path: np.savez(path, timesteps=np.arange(3)), "array x "),
+        ("figure1", "strips", lambda path: change(path, "x", lambda x: x[:, :, :4]), "array x "),
+        ("figure1", "strips", lambda path: change(path, "x0", lambda x: x * np.nan), "array x0"),
+        ("figure1", "strips", lambda path: change(path, "timesteps", lambda i: i[::-1]), "timesteps"),
+        ("figure2", "samples", lambda path: cut(path), "again"),
+        ("figure2", "samples", lambda path: os.remove(path), "again"),
         ("figure2", "samples", lambda path: change(path, "arr_0", lambda x: x[:0]), "uint8"),
         ("figure3", "samples", lambda path: change(path, "arr_0", lambda x: x / 255), "float64"),
-        ("samples", "images", lambda path: cut(path), "cannot read"),
+        ("samples", "images", lambda path: cut(path), "preprocess"),
         ("samples", "images", lambda path: np.save(path, np.zeros((5, 8, 8), np.uint8)), "(5, 8, 8)"),
-        ("forward", "images", lambda path: os.replace(path.replace("images.npy", "samples.npz"), path), "not a .npy"),
+        ("forward", "images", lambda path: os.replace(path.replace("images.npy", "samples.npz"), path), "preprocess"),
         ("training", "histories", lambda path: rewrite(path, "loss_q4", "other"), "loss_q4"),
-        ("training", "histories", lambda path: rewrite(path, "\n300,", "\n300,,,,,"), "cannot read"),
+        ("training", "histories", lambda path: rewrite(path, "\n300,", "\n300,,,,,"), "again"),
         ("training", "histories", lambda path: rewrite(path, "\n100,", "\nten,"), "iteration"),
         ("training", "histories", lambda path: rewrite(path, ",0.1,", ",nan,"), "row 1"),
-        ("training", "histories", lambda path: os.truncate(path, 0), "cannot read"),
+        ("training", "histories", lambda path: os.truncate(path, 0), "again"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(name, option, damage, word, runs, runs_with_files, draw):
@@ -266,3 +253,47 @@ def test_runs_and_paths_must_match(runs, runs_with_files, draw):
     assert "range" in draw("figure1", mixed, paths)[4]
     assert "--image-index 50" in draw("forward", runs[:2], paths, "--image-index", "50")[4]
     assert "--n-images 0" in draw("figure1", runs[:2], paths, "--n-images", "0")[4]
+
+
+ODD = "a $x_1$ & 5 % <b> ^2_3 \\frac | *c* `d` #1 [e](f)\n second"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_label_is_text_whatever_stands_in_it(name, settings, runs_with_files, draw, drawn_texts):
+    """No part of a data set's label or of a table's name is a formula or markup, in figure and caption."""
+    process = {"f_type": "table", "f_table": "odd/b $y^2$ & _c_ %.csv"} if name == "training" else {}
+    runs = [settings("bedroom", **process) | {"label": ODD}, settings("church", "log", 0.6) | {"label": ODD}]
+    _, _, _, caption, _ = draw(name, runs, runs_with_files(runs))
+    label = " ".join(ODD.split()) + " (synthetic)"
+    shown = drawn_texts()
+    if name == "figure4":
+        assert not any("frac" in text for text in shown)
+    elif name != "forward" and name != "figure1":
+        assert any(label in text for text in shown)
+    assert caption.count("\n") == 1
+    if name != "figure4":
+        assert plain_text(caption).count(label) == 1
+    if name == "training":
+        assert any("table b $y^2$ & _c_ %" in text for text in shown)
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch):
+    """A function that gives the texts of all figures drawn so far, as a reader sees them; a formula is left out."""
+    seen = []
+    real = Text.draw
+
+    def watched(self, renderer):
+        text, is_math = self._preprocess_math(self.get_text())
+        if not is_math:
+            seen.append(text)
+        real(self, renderer)
+
+    monkeypatch.setattr(Text, "draw", watched)
+    return lambda: set(seen)
+
+
+def plain_text(markdown: str) -> str:
+    """What a reader sees of a paragraph of Markdown without markup, which it must be."""
+    assert not re.search(r"(?<!\\)(\\\\)*[`*<>&|$\[\]#]", markdown)
+    return re.sub(r"\\([^\w\s])", r"\1", markdown)

@@ -5,7 +5,11 @@ import json
 import pytest
 
 from blurdiff.config.runs import complete_settings
+from blurdiff.config.settings import with_keys
+from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.timesteps import step_grid
 from blurdiff.errors import UserError
+from blurdiff.evaluation.evaluate import describe_run
 from blurdiff.reporting import labels
 from blurdiff.reporting.style import looks
 
@@ -72,6 +76,8 @@ def test_settings_are_read_inline_or_from_a_file(settings, tmp_path):
     "change, word",
     [
         (lambda run: run.pop("dataset"), "dataset"),
+        (lambda run: run["process"].update(f_typ="log"), "process.f_typ"),
+        (lambda run: run["process"].update(f_N=-1), "process.f_N"),
         (lambda run: run.update(training=3), "training"),
         (lambda run: run.update(resolution=16), "resolution"),
     ],
@@ -92,3 +98,15 @@ def test_what_is_no_list_of_settings_is_refused(text):
 def test_what_most_runs_share_is_not_told(settings):
     runs = [settings(), settings(f_type="none", f_N=0.0), settings(f_type="log", f_N=0.6, sigma=0.8)]
     assert labels.run_labels(runs) == ["quartic, f(N) = 0.1406", "no blur", "log, f(N) = 0.6, sigma = 0.8"]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_the_number_of_steps_is_that_of_the_sampler(settings, skip):
+    """Unless the settings say fewer, a sampler takes all timesteps that the network saw: the grid of sample.py."""
+    run = complete_settings(settings(skip_last_timestep=skip) | {"sampling": {"n_samples": 40}})
+    process = build_process(run.process, 8)
+    assert labels.n_steps(run) == len(step_grid(process, start=20 - skip)) - 1
+    assert f"{20 - skip} reverse-diffusion steps of N = 20" in labels.sampling_note([run])
+    assert describe_run(run)["n_steps"] == 20 - skip
+    fewer = with_keys(run, "sampling", n_steps=5)
+    assert labels.n_steps(fewer) == describe_run(fewer)["n_steps"] == 5

@@ -44,7 +44,7 @@ def test_pixels_reach_the_png_unchanged(tmp_path):
 
 def test_values_are_mapped_linearly_and_clipped():
     x = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 7.0])
-    assert mosaic.to_uint8(x, -1, 1).tolist() == [0, 0, 128, 191, 255, 255]
+    assert mosaic.to_pixels(x, -1, 1).tolist() == [0, 0, 128, 191, 255, 255]
 
 
 def test_long_headings_shrink():

@@ -224,3 +224,14 @@ def test_the_papers_value_stands_beside_its_own_process_and_objective_only():
     assert tables.paper_value(run | {"family": "blur", "objective": "epsilon"}) == 9.24
     assert tables.paper_value(run | {"family": "blurring-diffusion"}) is None
     assert tables.paper_value(run | {"objective": "x0"}) is None
+
+
+def test_a_label_is_text_in_markdown_and_csv(settings, write_evaluation, make_table):
+    odd = "a | b <i> _c_ $x$ *d*\n&amp; \\ `e`"
+    run = settings("kitchen") | {"label": odd}
+    _, rows, markdown, _ = make_table([write_evaluation(run, 5.0)])
+    assert rows[0]["label"] == odd
+    escaped = r"a \| b \<i\> \_c\_ \$x\$ \*d\* \&amp; \\ \`e\` (synthetic)"
+    header = next(line for line in markdown.splitlines() if line.startswith("|"))
+    assert header == f"| f(N) | f_type | {escaped}: FD-EfficientNet-Lite0 |"
+    assert markdown.count(escaped) == 2  # in the caption too

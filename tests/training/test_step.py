@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from blurdiff.config.runs import complete_settings
-from blurdiff.data.images import batch_indices, open_images, to_model_range
+from blurdiff.data.images import batch_indices, to_model_range
 from blurdiff.diffusion.denoiser import prediction_of, weighted_loss
 from blurdiff.diffusion.families import build_process
 from blurdiff.errors import UserError
 from blurdiff.network.unet import UNet
+from blurdiff.runtime.arrays import open_images
 from blurdiff.runtime.seeding import INIT, STEP, derive_seed
 from blurdiff.training import feed
 from blurdiff.training.step import TrainingStep

@@ -123,9 +123,7 @@ def test_everything_is_made(finished):
 
 
 def test_all_is_these_and_the_audit(finished):
-    assert plan(finished, targets=[]) == {
-        "audit_differences": 1, "audit_operator": 1, "audit_gaussian": 1, "all": 1,
-    }  # fmt: skip
+    assert plan(finished, targets=[]) == {"audit": 1, "all": 1}
 
 
 def test_table_has_a_row_a_run(finished):

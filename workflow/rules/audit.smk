@@ -2,61 +2,33 @@
 # timesteps whatever the config says, from formulas alone. docs/audit.md explains the results.
 
 
-rule audit_differences:
+rule audit:
     output:
-        csv=report("<results>/audit/differences.csv", caption="../report/audit_differences.rst", category="Audit"),
-        markdown="<results>/audit/differences.md",
+        differences=report(
+            "<results>/audit/differences.csv", caption="../report/audit_differences.rst", category="Audit"
+        ),
+        differences_markdown="<results>/audit/differences.md",
         measurements="<results>/audit/measurements.csv",
-    log:
-        "<logs>/audit/differences.log",
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        blurdiff=blurdiff,
-    shell:
-        "{params.blurdiff} audit --output {output:q} > {log:q} 2>&1"
-
-
-rule audit_operator:
-    output:
-        png=report(
+        operator_png=report(
             "<results>/audit/operator.png",
             caption="../report/audit_operator.rst",
             category="Audit",
             labels={"figure": "operator"},
         ),
-        pdf="<results>/audit/operator.pdf",
-    log:
-        "<logs>/audit/operator.log",
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        blurdiff=blurdiff,
-    shell:
-        "{params.blurdiff} audit --output {output:q} > {log:q} 2>&1"
-
-
-rule audit_gaussian:
-    output:
-        csv="<results>/audit/gaussian.csv",
-        summary=report("<results>/audit/gaussian_summary.csv", caption="../report/audit_gaussian.rst", category="Audit"),
-        png=report(
+        operator_pdf="<results>/audit/operator.pdf",
+        gaussian="<results>/audit/gaussian.csv",
+        gaussian_summary=report(
+            "<results>/audit/gaussian_summary.csv", caption="../report/audit_gaussian.rst", category="Audit"
+        ),
+        gaussian_png=report(
             "<results>/audit/gaussian.png",
             caption="../report/audit_gaussian.rst",
             category="Audit",
             labels={"figure": "gaussian"},
         ),
-        pdf="<results>/audit/gaussian.pdf",
+        gaussian_pdf="<results>/audit/gaussian.pdf",
     log:
-        "<logs>/audit/gaussian.log",
+        "<logs>/audit.log",
     conda:
         "../../envs/report.yaml"
     threads: 1

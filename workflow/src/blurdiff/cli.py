@@ -6,6 +6,7 @@ does not need it must not import it, and the overview (`blurdiff --help`) import
 
 import argparse
 import importlib
+import os
 import sys
 
 from blurdiff import __version__
@@ -61,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in STAGES:
         print(f"error: no stage named {argv[0]!r}; `blurdiff --help` lists them", file=sys.stderr)
         return 2
+    # A notebook's environment names a drawing back end that is not there outside of it, and matplotlib will not start.
+    os.environ["MPLBACKEND"] = "agg"
     module = importlib.import_module(module_name(argv[0]))
     parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip

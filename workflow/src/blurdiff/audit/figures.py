@@ -155,4 +155,5 @@ def ratio_axis(axes: Axes) -> None:
 def process_title(process: Mapping) -> str:
     """Schedule and variant, a line each."""
     name = "no blur" if process["f_type"] == "none" else process["f_type"]
-    return f"{name}\n{labels.variant_label(process).replace(' mode', '')}"
+    variant = labels.variant_label({"basis": "gaussian-blur", **process})
+    return f"{name}\n{variant.replace(' mode', '')}"

@@ -11,7 +11,13 @@ docs/audit.md explains them. One core, below a minute.
 
 from pathlib import Path
 
+import pandas as pd
+import torch
+
+from blurdiff.audit import differences, figures, gaussian
 from blurdiff.errors import UserError
+from blurdiff.reporting import style
+from blurdiff.runtime.files import atomic_path, write_text
 
 GROUPS = {
     "differences": ("differences.csv", "differences.md", "measurements.csv"),
@@ -19,6 +25,18 @@ GROUPS = {
     "gaussian": ("gaussian.csv", "gaussian_summary.csv", "gaussian.png", "gaussian.pdf"),
 }
 MINIMUM = {"resolution": 16, "n_timesteps": 100}
+
+
+def make(outputs: list[str], resolution: int, n_timesteps: int) -> None:
+    """Make the files that `outputs` names; raises UserError, before any is made, for a bad name or number."""
+    groups = group_paths(outputs)
+    for name, value in {"resolution": resolution, "n_timesteps": n_timesteps}.items():
+        if value < MINIMUM[name]:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be {MINIMUM[name]} or more")
+    torch.set_num_threads(1)  # tensors are small: more threads only wait for each other
+    makers = {"differences": make_differences, "operator": make_operator, "gaussian": make_gaussian}
+    for group, paths in groups.items():
+        makers[group](paths, resolution, n_timesteps)
 
 
 def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
@@ -43,9 +61,6 @@ def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
 
 
 def make_differences(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
-    from blurdiff.audit import differences
-    from blurdiff.runtime.files import write_text
-
     audit = differences.Audit(resolution, n_timesteps)
     rows, measurements = differences.tables(audit)
     write_table(rows, paths["differences.csv"])
@@ -54,18 +69,12 @@ def make_differences(paths: dict[str, Path], resolution: int, n_timesteps: int) 
 
 
 def make_operator(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
-    from blurdiff.audit import figures
-    from blurdiff.reporting import style
-
     with style.style():
         figure = figures.operator_figure(resolution, n_timesteps)
         style.save(figure, paths["operator.png"], paths["operator.pdf"], "blurdiff audit: operator")
 
 
 def make_gaussian(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
-    from blurdiff.audit import figures, gaussian
-    from blurdiff.reporting import style
-
     curves, summary = gaussian.experiment(resolution, n_timesteps)
     write_table(curves, paths["gaussian.csv"])
     write_table(summary, paths["gaussian_summary.csv"])
@@ -74,8 +83,6 @@ def make_gaussian(paths: dict[str, Path], resolution: int, n_timesteps: int) -> 
         style.save(figure, paths["gaussian.png"], paths["gaussian.pdf"], "blurdiff audit: samplers on Gaussian data")
 
 
-def write_table(table, path: Path) -> None:
-    from blurdiff.runtime.files import atomic_path
-
+def write_table(table: pd.DataFrame, path: Path) -> None:
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

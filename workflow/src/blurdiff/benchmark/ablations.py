@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blurdiff.benchmark import features, frechet, preprocessing, sampling, training
 from blurdiff.benchmark.rows import Row, Work
-from blurdiff.benchmark.settings import with_keys
+from blurdiff.config.settings import Settings, with_keys
 
 OURS = "ours"
 N_DRAWN, N_RECORDS = 64, 4096  # of the LMDB that is preprocessed
@@ -25,7 +25,7 @@ def _n_images(quick: bool, on_gpu: bool) -> int:
     return 4 if quick else 2000 if on_gpu else 100
 
 
-def stages(settings: dict, quick: bool, folder: Path, workers: int = 1) -> list[list[Row]]:
+def stages(settings: Settings, quick: bool, folder: Path, workers: int = 1) -> list[list[Row]]:
     """The rows of each kind of work; `prepare` has written `folder`."""
     on_gpu = settings["training"]["device"] == "cuda"
     own, walked = settings["training"], settings["sampling"]

@@ -117,7 +117,7 @@ def ours(device, threads: int, lmdb: str, n: int, workers: int, scratch: str) ->
                        resolution=RESOLUTION, max_images=n, max_corrupt_fraction=1, workers=workers)
         ]  # fmt: skip
 
-    return _work(call, lmdb, n, workers, lambda: f"{manifests[0]['n_used']} {manifests[0]['sha256']}")
+    return _work(call, lmdb, n, workers, lambda: f"{manifests[0].n_used} {manifests[0].sha256}")
 
 
 def torchvision_loader(device, threads: int, lmdb: str, n: int, workers: int, scratch: str) -> Work:

@@ -3,7 +3,10 @@
 The baseline is a forward pass of the network: one over the ratio is the share of it.
 """
 
+from dataclasses import replace
+
 from blurdiff.benchmark.rows import Row, Work
+from blurdiff.config.settings import Settings
 
 STAGE = "process"
 NETWORK = "the network's forward pass"
@@ -11,7 +14,7 @@ SAMPLERS = ("reverse-diffusion", "ancestral", "ddim")
 BIG_BATCH = 128
 
 
-def rows(settings: dict, quick: bool) -> list[Row]:
+def rows(settings: Settings, quick: bool) -> list[Row]:
     batch = 2 if quick else 8 if settings["training"]["device"] == "cpu" else BIG_BATCH
     of = {"baseline": NETWORK, "images_per_item": 1.0}
     common = {"settings": settings, "batch": batch}
@@ -25,7 +28,7 @@ def rows(settings: dict, quick: bool) -> list[Row]:
     return result
 
 
-def _inputs(device, threads: int, settings: dict, batch: int) -> tuple:
+def _inputs(device, threads: int, settings: Settings, batch: int) -> tuple:
     """Pixels and timesteps, in a process set up as a job is."""
     import torch
 
@@ -36,13 +39,13 @@ def _inputs(device, threads: int, settings: dict, batch: int) -> tuple:
     return x, torch.randint(1, settings["process"]["n_timesteps"] + 1, (batch,), device=device)
 
 
-def _process(device, settings: dict, order: str):
+def _process(device, settings: Settings, order: str):
     from blurdiff.diffusion.families import build_process
 
-    return build_process({**settings["process"], "mode_order": order}, settings["resolution"]).to(device)
+    return build_process(replace(settings.process, mode_order=order), settings.resolution).to(device)
 
 
-def forward(device, threads: int, settings: dict, batch: int) -> Work:
+def forward(device, threads: int, settings: Settings, batch: int) -> Work:
     """The network, eagerly in float32 as PyTorch's defaults have it."""
     import torch
 
@@ -61,7 +64,7 @@ def forward(device, threads: int, settings: dict, batch: int) -> Work:
     return Work(call, batch, "tf32" if tf32 else "fp32", batch, settings["resolution"], n_parameters, call)
 
 
-def q_sample(device, threads: int, settings: dict, batch: int, order: str) -> Work:
+def q_sample(device, threads: int, settings: Settings, batch: int, order: str) -> Work:
     """Noised, blurred images of a training step."""
     import torch
 
@@ -76,7 +79,7 @@ def q_sample(device, threads: int, settings: dict, batch: int, order: str) -> Wo
     return Work(call, batch, "fp32", batch, settings["resolution"], counted=call)
 
 
-def step(device, threads: int, settings: dict, batch: int, order: str, sampler: str) -> Work:
+def step(device, threads: int, settings: Settings, batch: int, order: str, sampler: str) -> Work:
     """A step of a sampler, the ways to pixels and back that the network needs included."""
     import torch
 
@@ -92,6 +95,6 @@ def step(device, threads: int, settings: dict, batch: int, order: str, sampler: 
 
     @torch.inference_mode()
     def call() -> None:
-        FUNCTIONS[sampler](process, epsilon, x, [half, half - 1, 0], generator)
+        FUNCTIONS[sampler].walk(process, epsilon, x, [half, half - 1, 0], generator)
 
     return Work(call, 2 * batch, "fp32", batch, settings["resolution"], counted=call)

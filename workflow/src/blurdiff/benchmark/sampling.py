@@ -6,8 +6,9 @@ evaluation of the network for one image, with the step of the process that goes 
 
 from blurdiff.benchmark.ceilings import has_bf16
 from blurdiff.benchmark.rows import Row, Target, Work
-from blurdiff.benchmark.settings import named, with_keys
+from blurdiff.benchmark.settings import named
 from blurdiff.benchmark.training import diffusers_network
+from blurdiff.config.settings import Settings, with_keys
 
 STAGE = "sampling"
 PLAIN = "ours in a plain loop, eager fp32"
@@ -15,7 +16,7 @@ DIFFUSERS = "diffusers' UNet2DModel and DDPMScheduler, eager fp32"
 N_COMPARED = 8
 
 
-def rows(settings: dict, quick: bool) -> list[Row]:
+def rows(settings: Settings, quick: bool) -> list[Row]:
     sampling = settings["sampling"]
     device = sampling["device"]
     if device == "cpu":
@@ -43,26 +44,26 @@ def rows(settings: dict, quick: bool) -> list[Row]:
     return result
 
 
-def ours(device, threads: int, settings: dict, n_walked: int) -> Work:
+def ours(device, threads: int, settings: Settings, n_walked: int) -> Work:
     """What the stage `sample` does, but for reading the model and writing the images."""
-    from blurdiff.sampling.model import load_sampler
+    from blurdiff.diffusion.denoiser import Denoiser
+    from blurdiff.sampling.model import load_denoiser
     from blurdiff.sampling.sample import draw
 
-    def loaded(compiled: bool) -> tuple:
+    def loaded(compiled: bool) -> Denoiser:
         with model_file(settings) as path:
-            return load_sampler(with_keys(settings, "sampling", compile=compiled), path, threads)
+            return load_denoiser(with_keys(settings, "sampling", compile=compiled), path, threads)
 
     steps = list(range(n_walked, -1, -1))
     sampling = settings["sampling"]
-    process, predict, _ = loaded(sampling["compile"])
+    denoiser = loaded(sampling.compile)
     compiled = device.type == "cuda" if sampling["compile"] is None else sampling["compile"]
 
     def walk():
-        return draw(settings, process, predict, device, steps, 0)
+        return draw(settings, denoiser, steps, 0)
 
     def uncompiled():
-        process, eager, _ = loaded(False)
-        return draw(settings, process, eager, device, steps, 0)
+        return draw(settings, loaded(False), steps, 0)
 
     return Work(
         walk, n_walked * sampling["shard_size"], sampling["precision"], sampling["shard_size"], settings["resolution"],
@@ -70,32 +71,33 @@ def ours(device, threads: int, settings: dict, n_walked: int) -> Work:
     )  # fmt: skip
 
 
-def plain(device, threads: int, settings: dict, n_walked: int) -> Work:
+def plain(device, threads: int, settings: Settings, n_walked: int) -> Work:
     """The same sampler around the network as it is: PyTorch's defaults, float32, no inference mode."""
     import torch
 
+    from blurdiff.diffusion.denoiser import Denoiser
     from blurdiff.diffusion.families import build_process
-    from blurdiff.diffusion.objectives import mode_epsilon
-    from blurdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
+    from blurdiff.diffusion.samplers import SAMPLERS
     from blurdiff.runtime.seeding import SAMPLE, derive_seed
 
     sampling, resolution = settings["sampling"], settings["resolution"]
     network = random_network(settings).to(device).eval()
     process = build_process(settings["process"], resolution).to(device)
-    epsilon = mode_epsilon(process, network, settings["process"]["objective"])
-    options = {name: sampling[name] for name in SAMPLER_OPTIONS.get(sampling["sampler"], ())}
+    epsilon = Denoiser(network, process, settings.process.objective).epsilon
+    sampler = SAMPLERS[sampling.sampler]
+    options = {name: sampling[name] for name in sampler.options}
     steps = list(range(n_walked, -1, -1))
 
     @torch.no_grad()
     def walk():
         generator = torch.Generator(device).manual_seed(derive_seed(SAMPLE, settings["seed"], 0))
         x_N = torch.randn((sampling["shard_size"], 3, resolution, resolution), generator=generator, device=device)
-        return SAMPLERS[sampling["sampler"]](process, epsilon, x_N, steps, generator, **options)
+        return sampler.walk(process, epsilon, x_N, steps, generator, **options)
 
     return _plain_work(device, walk, network, settings, n_walked, lambda: walk()[:N_COMPARED].cpu().numpy())
 
 
-def diffusers(device, threads: int, settings: dict, n_walked: int) -> Work:
+def diffusers(device, threads: int, settings: Settings, n_walked: int) -> Work:
     """diffusers' network and scheduler, as its DDPMPipeline calls them."""
     import torch
 
@@ -117,7 +119,7 @@ def diffusers(device, threads: int, settings: dict, n_walked: int) -> Work:
     return _plain_work(device, walk, network, settings, n_walked, None)
 
 
-def _plain_work(device, walk, network, settings: dict, n_walked: int, result) -> Work:
+def _plain_work(device, walk, network, settings: Settings, n_walked: int, result) -> Work:
     import torch
 
     batch = settings["sampling"]["shard_size"]
@@ -129,7 +131,7 @@ def _plain_work(device, walk, network, settings: dict, n_walked: int, result) ->
     )  # fmt: skip
 
 
-def random_network(settings: dict):
+def random_network(settings: Settings):
     """Our network with the same random weights each time, those that begin as zeros included: a network that predicts
     nothing but zeros could be faster than one that does."""
     import torch
@@ -145,7 +147,7 @@ def random_network(settings: dict):
     return network
 
 
-def model_file(settings: dict):
+def model_file(settings: Settings):
     """A context in which a model file with the weights of `random_network` exists; it gives the path."""
     import contextlib
     import json
@@ -159,7 +161,7 @@ def model_file(settings: dict):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.safetensors")
             weights = random_network(settings).state_dict()
-            safetensors.torch.save_file(weights, path, {"settings": json.dumps(settings)})
+            safetensors.torch.save_file(weights, path, {"settings": json.dumps(settings.as_dict())})
             yield path
 
     return written()

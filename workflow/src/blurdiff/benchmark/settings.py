@@ -1,8 +1,9 @@
 """The settings that are timed when none are given: the paper's on a GPU, those of the default config on a CPU."""
 
-from blurdiff.config.schema import completed as complete
-from blurdiff.config.schema import config_schema
-from blurdiff.config.settings import SECTIONS
+from collections.abc import Mapping
+
+from blurdiff.config.runs import complete_settings
+from blurdiff.config.settings import SECTIONS, Settings, with_keys
 
 BLUR = {"f_type": "quartic", "f_N": 0.140625}
 # Of config/config.yaml, which a package does not know.
@@ -25,31 +26,23 @@ PAPER = {
 }
 
 
-def settings_for(device: str, given: dict | None = None, quick: bool = False) -> dict:
+def settings_for(device: str, given: Mapping | None = None, quick: bool = False) -> Settings:
     """Complete settings of one run: those given, or the default of the device; the device is `device` everywhere.
 
     `quick` cuts batches to 4 images.
     """
     chosen = given or (PAPER if device == "cuda" else SMALL)
-    properties = config_schema()["properties"]
-    settings = {"run": "benchmark", "seed": 0, "resolution": chosen["resolution"]}
-    for name in SECTIONS:
-        settings[name] = complete(dict(chosen.get(name, {})), properties[name], "benchmark")
+    sections = {name: dict(chosen.get(name, {})) for name in SECTIONS}
     for name in ("training", "sampling", "evaluation"):
-        settings[name]["device"] = device
-    settings["training"] |= {"gpus": 1, "nodes": 1, "micro_batch_size": None}
-    sampling = settings["sampling"]
+        sections[name]["device"] = device
+    sections["training"] |= {"gpus": 1, "nodes": 1, "micro_batch_size": None}
     if quick:
-        settings["training"]["batch_size"] = sampling["shard_size"] = 4
-    start = settings["process"]["n_timesteps"] - settings["process"]["skip_last_timestep"]
-    sampling["n_steps"] = min(sampling["n_steps"] or start, start)
-    sampling["batch_size"] = min(sampling["batch_size"] or sampling["shard_size"], sampling["shard_size"])
-    return settings
-
-
-def with_keys(settings: dict, section: str, **keys) -> dict:
-    """The settings with some keys of a section changed."""
-    return {**settings, section: {**settings[section], **keys}}
+        sections["training"]["batch_size"] = sections["sampling"]["shard_size"] = 4
+        sections["sampling"]["n_strip"] = 1
+    names = {"run": "benchmark", "dataset": "benchmark", "seed": 0, "resolution": chosen["resolution"]}
+    settings = complete_settings(names | sections, "benchmark")
+    n_steps = min(settings.n_steps, settings.process.last_timestep)
+    return with_keys(settings, "sampling", n_steps=n_steps)
 
 
 def named(precision: str, compiled: bool | None, device: str) -> str:

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from blurdiff.benchmark.ceilings import has_bf16
 from blurdiff.benchmark.rows import NotInstalled, Row, Target, Work
-from blurdiff.benchmark.settings import named, with_keys
+from blurdiff.benchmark.settings import named
+from blurdiff.config.settings import Settings, with_keys
 
 N_IMAGES = 4096
 PLAIN = "ours as the paper's code trains, eager fp32"
@@ -18,14 +19,14 @@ BIG_BATCH = 128
 AT_ONCE = 4  # steps of each of several models between two looks at the clock
 
 
-def stages(settings: dict, quick: bool, threads: int = 1) -> list[list[Row]]:
+def stages(settings: Settings, quick: bool, threads: int = 1) -> list[list[Row]]:
     """The rows of each batch size: the config's, and on a GPU 128 images too."""
     device, batch = settings["training"]["device"], settings["training"]["batch_size"]
     batches = [batch] if device == "cpu" else sorted({batch, BIG_BATCH})
     return [rows(with_keys(settings, "training", batch_size=batch), quick, threads) for batch in batches]
 
 
-def rows(settings: dict, quick: bool, threads: int = 1) -> list[Row]:
+def rows(settings: Settings, quick: bool, threads: int = 1) -> list[Row]:
     training = settings["training"]
     device, batch = training["device"], training["batch_size"]
     stage = f"training step, batch {batch}"
@@ -60,7 +61,7 @@ def rows(settings: dict, quick: bool, threads: int = 1) -> list[Row]:
     return result
 
 
-def fast(device, threads: int, settings: dict) -> Work:
+def fast(device, threads: int, settings: Settings) -> Work:
     """The step and the feed that the stage `train` uses."""
     from blurdiff.runtime.devices import pick_device
     from blurdiff.training.feed import batches
@@ -86,7 +87,7 @@ def fast(device, threads: int, settings: dict) -> Work:
     )  # fmt: skip
 
 
-def plain(device, threads: int, settings: dict, network: str) -> Work:
+def plain(device, threads: int, settings: Settings, network: str) -> Work:
     """A training loop of the usual kind in PyTorch's defaults: a DataLoader, Adam, an average kept parameter by
     parameter, and the loss read at every step. `network`: "ours", on blurred images; or "diffusers", on noised ones, by
     its own DDPMScheduler and EMAModel."""
@@ -171,7 +172,7 @@ def _train_when_asked(connection, build, arguments: dict) -> None:
             connection.send(None)
 
 
-def _ours(device, settings: dict) -> tuple:
+def _ours(device, settings: Settings) -> tuple:
     """(network, its prediction, noised images, update of the average) of ours, as the paper's code has them."""
     import torch
 
@@ -191,7 +192,7 @@ def _ours(device, settings: dict) -> tuple:
     return model, model, process.q_sample, update_average
 
 
-def _diffusers(device, settings: dict) -> tuple:
+def _diffusers(device, settings: Settings) -> tuple:
     """The same of diffusers' network with as many parameters, its noise and its average."""
     network = diffusers_network(settings).to(device).train()
     from diffusers import DDPMScheduler
@@ -210,7 +211,7 @@ def _diffusers(device, settings: dict) -> tuple:
     return network, predict, noised, lambda: average.step(network.parameters())
 
 
-def diffusers_network(settings: dict):
+def diffusers_network(settings: Settings):
     """diffusers' UNet2DModel for a config's network: as many parameters, the same widths, blocks and attention.
 
     Where attention has several widths, so that UNet2DModel cannot have four heads at each, all heads are as wide as

@@ -11,8 +11,6 @@ docs/audit.md explains them. One core, below a minute.
 
 import argparse
 
-from blurdiff.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
@@ -23,17 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the files that the arguments name; nothing is written when an argument is bad."""
-    from blurdiff.audit.stage import MINIMUM, group_paths, make_differences, make_gaussian, make_operator
+    from blurdiff.audit.stage import make
 
-    groups = group_paths(arguments.output)
-    for name, smallest in MINIMUM.items():
-        value = getattr(arguments, name)
-        if value < smallest:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be {smallest} or more")
-
-    import torch
-
-    torch.set_num_threads(1)  # tensors are small: more threads only wait for each other
-    makers = {"differences": make_differences, "operator": make_operator, "gaussian": make_gaussian}
-    for group, paths in groups.items():
-        makers[group](paths, arguments.resolution, arguments.n_timesteps)
+    make(arguments.output, arguments.resolution, arguments.n_timesteps)

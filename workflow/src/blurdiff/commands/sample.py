@@ -16,12 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
     from blurdiff.config.runs import read_settings
-    from blurdiff.runtime.files import atomic_path
+    from blurdiff.runtime.arrays import write_npz
     from blurdiff.sampling.sample import sample_shard
 
     arrays = sample_shard(read_settings(arguments.settings), arguments.model, arguments.shard, arguments.threads)
-    with atomic_path(arguments.output) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+    write_npz(arguments.output, arrays)

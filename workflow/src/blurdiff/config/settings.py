@@ -22,7 +22,12 @@ BASES = ("gaussian-blur", "dct", "dst", "haar", "pixel")
 BLUR_SCHEDULES = ("none", "linear", "quadratic", "cubic", "quartic", "log", "triangular", "table")
 FAMILIES = ("blur", "blurring-diffusion", "ihdm")
 OBJECTIVES = ("epsilon", "score", "std", "x0")
-SAMPLERS = ("reverse-diffusion", "ancestral", "ddim", "ode-heun")
+SAMPLERS = {  # and what figures call them
+    "reverse-diffusion": "reverse diffusion",
+    "ancestral": "ancestral",
+    "ddim": "DDIM",
+    "ode-heun": "ODE, Heun",
+}
 GRIDS = ("uniform", "quadratic", "snr", "information")
 FIGURES = {
     "figure1": "reverse processes side by side",

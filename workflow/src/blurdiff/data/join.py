@@ -8,11 +8,10 @@ import hashlib
 import os
 from dataclasses import replace
 
-from blurdiff.data.images import open_images
 from blurdiff.data.manifest import OF_PARTS, Manifest, read_manifest, write_manifest
 from blurdiff.data.preprocess import check_room, check_skipped, describe
 from blurdiff.errors import UserError
-from blurdiff.runtime import npy
+from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path
 from blurdiff.runtime.parallel import progress
 
@@ -41,7 +40,7 @@ def join(
     digest = hashlib.sha256()
     with atomic_path(output) as temporary, open(temporary, "wb") as file:
         check_room(output, temporary.parent, n_used * resolution**2 * 3)
-        file.write(npy.header(n_used, resolution))
+        file.write(arrays.header(n_used, resolution))
         with progress(n_used, "images", "join parts") as advance:
             for path, each in zip(parts, described, strict=True):
                 _append(file, digest, path, each)
@@ -67,12 +66,12 @@ def _append(file, digest, path: str | os.PathLike, manifest: Manifest) -> None:
     """Append a part's images to the array; they are those that its manifest names."""
     if manifest.n_used == 0:
         return
-    n, own = len(open_images(path, manifest.resolution)), hashlib.sha256()  # which checks type, shape and size
+    n, own = len(arrays.open_images(path, manifest.resolution)), hashlib.sha256()  # which checks type, shape and size
     if n != manifest.n_used:
         raise UserError(f"{path} holds {n:,} images, its manifest says {manifest.n_used:,}; make this part again")
-    start, stop = (npy.offset(index, manifest.resolution) for index in (0, n))
+    start, stop = (arrays.offset(index, manifest.resolution) for index in (0, n))
     with open(path, "rb", buffering=0) as part:
-        for chunk in npy.read_chunks(part.fileno(), start, stop):
+        for chunk in arrays.read_chunks(part.fileno(), start, stop):
             file.write(chunk)
             digest.update(chunk)
             own.update(chunk)

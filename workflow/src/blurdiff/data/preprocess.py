@@ -25,7 +25,7 @@ from PIL import Image
 from blurdiff.data import lsun, unfinished
 from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.errors import UserError
-from blurdiff.runtime import npy
+from blurdiff.runtime import arrays
 from blurdiff.runtime.parallel import WorkerDied, available_cores, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
 
@@ -216,7 +216,7 @@ def write_images(path: str, array: str, resolution: int, task: tuple[int, list[b
     """
     place, keys = task
     images, skipped = read_images(path, resolution, keys)
-    npy.write_at(_descriptor(array), images.reshape(-1).data, npy.offset(place, resolution))
+    arrays.write_at(_descriptor(array), images.reshape(-1).data, arrays.offset(place, resolution))
     return len(keys), len(images), keys[-1].decode(), skipped
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import PIL
 
 from blurdiff.errors import UserError
-from blurdiff.runtime import npy
+from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path, read_json, sync, write_json
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
@@ -82,9 +82,9 @@ class Unfinished:
         # Workers of a dead process may still be about to write (see `open_to_write`).
         lock(descriptor, fcntl.LOCK_EX)
         lock(descriptor, fcntl.LOCK_UN)
-        digest, end = hashlib.sha256(), npy.offset(position.images, self.resolution)
+        digest, end = hashlib.sha256(), arrays.offset(position.images, self.resolution)
         try:
-            for chunk in npy.read_chunks(descriptor, npy.offset(0, self.resolution), end):
+            for chunk in arrays.read_chunks(descriptor, arrays.offset(0, self.resolution), end):
                 digest.update(chunk)
             if digest.hexdigest() != sha256:
                 raise EOFError("its images are not those that were written")
@@ -105,14 +105,14 @@ class Unfinished:
         They move forward to close the gap that skipped records leave; what they move over is not in use.
         """
         position, size = self.position, self.resolution**2 * 3
-        written = npy.offset(position.records, self.resolution)
-        target = npy.offset(position.images, self.resolution)
+        written = arrays.offset(position.records, self.resolution)
+        target = arrays.offset(position.images, self.resolution)
         if len(self._buffer) < n_images * size:
             self._buffer = bytearray(n_images * size)
         images = memoryview(self._buffer)[: n_images * size]
-        npy.read_at(self.descriptor, images, written)
+        arrays.read_at(self.descriptor, images, written)
         if target != written:
-            npy.write_at(self.descriptor, images, target)
+            arrays.write_at(self.descriptor, images, target)
         self.digest.update(images)
         self.position = Position(
             position.records + n_records,
@@ -135,8 +135,8 @@ class Unfinished:
 
     def publish(self, output: Path) -> None:
         """Give the complete array its name. It keeps this one too, where the file system allows."""
-        npy.write_at(self.descriptor, npy.header(self.position.images, self.resolution), 0)
-        os.ftruncate(self.descriptor, npy.offset(self.position.images, self.resolution))
+        arrays.write_at(self.descriptor, arrays.header(self.position.images, self.resolution), 0)
+        os.ftruncate(self.descriptor, arrays.offset(self.position.images, self.resolution))
         with atomic_path(output) as temporary:
             temporary.unlink()
             try:

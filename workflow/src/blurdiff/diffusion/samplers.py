@@ -2,7 +2,7 @@
 
 Each is `sampler(process, epsilon, x_N, steps, generator, callback=None, **options) → x_0`:
 
-    epsilon    (x̄_i, i of shape (1,)) → ε̄, see objectives.mode_epsilon; the only place where pixels are needed
+    epsilon    (x̄_i, i of shape (1,)) → ε̄, see denoiser.Denoiser.epsilon; the only place where pixels are needed
     x_N        (B, C, R, R) pixels, the start; white noise stays white under U, so noise is drawn in modes directly
     steps      decreasing timesteps, steps[0] the start, steps[-1] = 0
     callback   called with (i, x̄_i, ε̄_i) before each step, and with (0, x̄_0, None) at the end
@@ -16,10 +16,13 @@ take x̂_0 = 0 there, which the exact posterior mean tends to as √Ā_i → 0.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from blurdiff.config import settings as config
+from blurdiff.config.keys import check_names
 from blurdiff.diffusion.process import Process
 from blurdiff.errors import UserError
 
@@ -132,11 +135,18 @@ def ode_heun(process, epsilon, x_N, steps, generator, callback=None) -> Tensor:
     return _walk(process, epsilon, x_N, steps, callback, step)
 
 
-SAMPLERS: dict[str, Callable] = {
-    "reverse-diffusion": reverse_diffusion,
-    "ancestral": ancestral,
-    "ddim": ddim,
-    "ode-heun": ode_heun,
+class Sampler(NamedTuple):
+    """A sampler by the name that a config gives it."""
+
+    walk: Callable  # as above
+    options: tuple[str, ...] = ()  # keys of the config's sampling section that `walk` takes
+    evaluations: int = 1  # of the network per step, but for the last step, which always takes one
+
+
+SAMPLERS = {
+    "reverse-diffusion": Sampler(reverse_diffusion, ("noise_free_steps",)),
+    "ancestral": Sampler(ancestral),
+    "ddim": Sampler(ddim, ("eta",)),
+    "ode-heun": Sampler(ode_heun, evaluations=2),
 }
-# The keys of a config's sampling section that a sampler takes as options.
-SAMPLER_OPTIONS = {"reverse-diffusion": ("noise_free_steps",), "ddim": ("eta",)}
+check_names(SAMPLERS, config.SAMPLERS, "samplers.SAMPLERS")

@@ -16,7 +16,7 @@ from blurdiff.evaluation import features
 from blurdiff.evaluation.features import INCEPTION_INPUT_SIZE, KERNEL_METRICS, METRICS, FeatureNetwork
 from blurdiff.evaluation.frechet import frechet_distance, kernel_distance, moments
 from blurdiff.evaluation.records import Evaluation, Reference, read_reference, write_evaluation, write_reference
-from blurdiff.runtime.arrays import read_npz
+from blurdiff.runtime import arrays
 from blurdiff.runtime.devices import pick_device
 from blurdiff.runtime.files import atomic_path
 
@@ -66,10 +66,7 @@ def evaluate(
 
 def read_samples(path: str | os.PathLike, n_samples: int, resolution: int) -> np.ndarray:
     """The samples, uint8 (n_samples, resolution, resolution, 3); UserError when the file holds anything else."""
-    samples = read_npz(path, ("arr_0",), "gather the samples again")["arr_0"]
-    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != (resolution, resolution, 3):
-        expected = f"uint8 (n, {resolution}, {resolution}, 3)"
-        raise UserError(f"{path}: arr_0 is {samples.dtype} {samples.shape}, not {expected}; gather the samples again")
+    samples = arrays.read_samples(path, resolution)
     if len(samples) != n_samples:
         raise UserError(
             f"{path} holds {len(samples):,} samples, the settings say sampling.n_samples: {n_samples:,};"

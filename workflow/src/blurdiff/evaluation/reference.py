@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from blurdiff.data.images import open_images
 from blurdiff.data.manifest import read_manifest
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
 from blurdiff.evaluation.frechet import Moments, accumulate, frechet_distance, moments, remove
 from blurdiff.evaluation.records import Reference, write_reference
+from blurdiff.runtime.arrays import open_images
 from blurdiff.runtime.devices import pick_device
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from blurdiff.data import lsun
 from blurdiff.data.lsun_facts import lsun_name
+from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.errors import UserError
 from blurdiff.plan import counts
 from blurdiff.plan.graph import Job
@@ -16,7 +17,6 @@ from blurdiff.store.inventory import lock_holder
 # Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
 LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
-ADAPTIVE_EVALUATIONS = 100  # of the network by ode-adaptive, whose number depends on the model; a guess
 QUICK = {"all", "table1", "figure", "samplers", "audit_differences", "audit_operator", "audit_gaussian"}
 
 
@@ -98,7 +98,7 @@ def read_already(images: Path) -> tuple[int, str | None]:
 
 def evaluations(sampler: str, n_steps: int) -> int:
     """How often a sampler evaluates the network for each image."""
-    return {"ode-heun": 2 * n_steps - 1, "ode-adaptive": ADAPTIVE_EVALUATIONS}.get(sampler, n_steps)
+    return SAMPLERS[sampler].evaluations * (n_steps - 1) + 1
 
 
 def work_of(job: Job, facts: Facts) -> list[Work]:

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from blurdiff.diffusion.schedules import blur_schedule
+from blurdiff.evaluation.spectrum import radial_power_spectrum
 from blurdiff.reporting import labels
-from blurdiff.reporting.arrays import LOSSES
+from blurdiff.reporting.inputs import LOSSES
 from blurdiff.reporting.style import COLUMN_WIDTH, GREY, TEXT_WIDTH, line_style, looks
 
 LEGEND_MARGIN = 0.1  # inches, of both sides together
@@ -21,12 +23,10 @@ QUARTILE_TITLES = ["all $i$", "$i$ ≤ N/4", "N/4 < $i$ ≤ N/2", "N/2 < $i$ ≤
 
 def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
     """Figure 4: the blur schedules f(i) of `runs` against i, each schedule once. Returns the figure and its caption."""
-    from blurdiff.diffusion.schedules import blur_schedule
-
     keys = ("f_type", "f_N", "n_timesteps", "f_anchor", "f_table")
     schedules: dict[tuple, Mapping] = {}
     for run in runs:
-        schedules.setdefault(tuple(run["process"].get(key) for key in keys), run)
+        schedules.setdefault(tuple(run["process"][key] for key in keys), run)
     shown = list(schedules.values())
     timesteps = [run["process"]["n_timesteps"] for run in shown]
     names = [labels.schedule_label(run["process"]) for run in shown]
@@ -36,9 +36,17 @@ def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
     figure = Figure(figsize=(COLUMN_WIDTH, 2.2), layout="constrained")
     axes = figure.subplots()
     for name, (f_type, f_N, n_timesteps, anchor, table) in zip(names, schedules, strict=True):
-        f = blur_schedule(f_type, f_N, n_timesteps, anchor or "paper", table)
+        f = blur_schedule(f_type, f_N, n_timesteps, anchor, table)
         colour, dashes = look[name]
-        axes.plot(np.arange(len(f)), f, color=colour, linestyle=line_style(dashes), label=name, clip_on=False, zorder=3)
+        axes.plot(
+            np.arange(len(f)),
+            f,
+            color=colour,
+            linestyle=line_style(dashes),
+            label=labels.verbatim(name),
+            clip_on=False,
+            zorder=3,
+        )
     axes.set(xlabel="timestep $i$", ylabel="blur schedule $f(i)$", xlim=(0, max(timesteps)))
     if min(line.get_ydata().min() for line in axes.lines) >= 0:
         axes.set_ylim(bottom=0)
@@ -52,9 +60,9 @@ def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
 
 
 def training_curves(runs: Sequence[Mapping], histories: Sequence[pd.DataFrame]) -> tuple[Figure, str]:
-    """Training loss against iteration, a row a data set: over all timesteps and for each quarter of them.
+    """Training loss against iteration, one row per data set: over all timesteps and for each quarter of them.
 
-    `histories`: one frame a run (columns iteration, loss, loss_q1 … loss_q4). Returns the figure and its caption.
+    `histories`: one frame per run (columns iteration, loss, loss_q1 … loss_q4). Returns the figure and its caption.
     """
     names = labels.run_labels(runs, with_seed=False)
     frames = []
@@ -71,7 +79,7 @@ def training_curves(runs: Sequence[Mapping], histories: Sequence[pd.DataFrame]) 
 
     figure = facets(table, draw_row, [title for _, _, title in panels], runs, names, "iteration", "loss $L_\\epsilon$")
     seeds = labels.distinct(run["seed"] for run in runs)
-    several = " One line a seed." if len(seeds) > 1 else ""
+    several = " One line per seed." if len(seeds) > 1 else ""
     caption = (
         f"Training loss (the objective, mean over pixels and colours) against iteration, over all timesteps i and in"
         f" each quarter of them, both axes logarithmic, averaged over iterations in windows of equal ratio.{several}"
@@ -81,13 +89,11 @@ def training_curves(runs: Sequence[Mapping], histories: Sequence[pd.DataFrame]) 
 
 
 def spectra(runs: Sequence[Mapping], samples: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> tuple[Figure, str]:
-    """Radially averaged power of samples over that of training images, against frequency; one panel a data set.
+    """Radially averaged power of samples over that of training images, against frequency; one panel per data set.
 
-    `samples` and `images`: one uint8 (n, R, R, 3) a run. As many training images as samples are compared, evenly spread
-    over the data set. Returns the figure and its caption.
+    `samples` and `images`: one uint8 (n, R, R, 3) per run. As many training images as samples are compared, evenly
+    spread over the data set. Returns the figure and its caption.
     """
-    from blurdiff.evaluation.spectrum import radial_power_spectrum
-
     names = labels.run_labels(runs, with_seed=False)
     frames, data_power = [], {}
     for number, (run, name, drawn, data) in enumerate(zip(runs, names, samples, images, strict=True)):
@@ -128,7 +134,7 @@ def facets(
     `table` has a column `data` (the data set); `draw_row(axes, rows)` draws the rows of one data set into its panels,
     one for each of `titles`. With one title, the data sets' panels stand side by side; else each data set has a row.
     """
-    data = {run["dataset"]: labels.data_label(run) for run in runs}
+    data = {run["dataset"]: labels.verbatim(labels.data_label(run)) for run in runs}
     across = len(titles) == 1
     n_rows, n_columns = (1, len(data)) if across else (len(data), len(titles))
     width = min(TEXT_WIDTH, COLUMN_WIDTH * n_columns) if across else TEXT_WIDTH
@@ -172,7 +178,7 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, y: str, runs: Sequence[Mapping], names: Sequence[str]) -> None:
-    """One line a run (column `line`), in the colour and dashes of its process (column `process`)."""
+    """One line per run (column `line`), in the colour and dashes of its process (column `process`)."""
     look = looks(runs, names)
     seaborn.lineplot(
         rows, x=x, y=y, hue="process", style="process", units="line", estimator=None, legend=False, linewidth=1.1,
@@ -184,7 +190,7 @@ def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, y: str, runs: Sequence[Ma
 def legend_handles(runs: Sequence[Mapping], names: Sequence[str]) -> list[Line2D]:
     """A legend entry for each process."""
     return [
-        Line2D([], [], color=colour, label=name, linestyle=line_style(dashes))
+        Line2D([], [], color=colour, label=labels.verbatim(name), linestyle=line_style(dashes))
         for name, (colour, dashes) in looks(runs, names).items()
     ]
 

@@ -1,53 +1,91 @@
-"""Draw one figure, as PNG, vector PDF and a caption that says what is shown and at what scale.
+"""Every figure by its name: what draws it, from which files, and which settings decide it.
 
-  figure1   reverse processes side by side          --strips
-  figure2   sample grids (log, quartic)             --samples
-  figure3   sample grids (directions of the blur)   --samples
-  figure4   the blur schedules f(i)
-  samples   every run beside its data               --samples --images
-  forward   the forward process of one image        --images
-  training  training loss over iterations           --histories
-  spectrum  power spectrum of samples over data     --samples --images
-
-Paths are given in the order of the runs in --settings, one a run.
+To add a figure, write one function and one entry of FIGURES: the command `figure`, the workflow's rule and the captions
+of Snakemake's report take all they need from here. Snakemake reads this file too, so it imports next to nothing.
 """
 
-import argparse
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from blurdiff.config import settings
+from blurdiff.config.keys import check_names
+
+
+class Input(NamedTuple):
+    """A kind of file that figures are drawn from: the option of its name takes one path for each run."""
+
+    path: str  # where the workflow keeps it; keys of the run's settings stand in braces
+    read: str  # "module:function" that reads it, from its path and the run's settings
+    help: str
+
+
+class Figure(NamedTuple):
+    """A figure: `draw` takes the runs' settings, `inputs` (a list for each, in the order of the runs) and `options`."""
+
+    title: str  # what is shown, for the command's help and for Snakemake's report
+    draw: str  # "module:function" that returns a matplotlib figure and its caption
+    inputs: tuple[str, ...] = ()  # keys of INPUTS
+    sections: tuple[str, ...] = ("process",)  # sections of the settings that decide the figure, beside its files
+    options: tuple[str, ...] = ()  # keys of OPTIONS
+    all_samples: bool = False  # whether all samples are read, not the first few
+    shows_data: bool = False  # whether images of the data set can be seen in it
+
+
+class Option(NamedTuple):
+    """A whole number that some figures take."""
+
+    default: int
+    minimum: int
+    help: str
+
 
 INPUTS = {
-    "figure1": ["strips"],
-    "figure2": ["samples"],
-    "figure3": ["samples"],
-    "figure4": [],
-    "samples": ["samples", "images"],
-    "forward": ["images"],
-    "training": ["histories"],
-    "spectrum": ["samples", "images"],
+    "strips": Input("<results>/runs/{run}/seed{seed}/strips.npz", "inputs:read_strips", "strips.npz of each run"),
+    "samples": Input("<results>/runs/{run}/seed{seed}/samples.npz", "inputs:read_samples", "samples.npz of each run"),
+    "images": Input("<results>/data/{dataset}/images.npy", "inputs:read_images", "images.npy of each run's data set"),
+    "histories": Input("<results>/runs/{run}/seed{seed}/history.csv", "inputs:read_history", "history.csv of each run"),
 }
+OPTIONS = {
+    "n_images": Option(1, 1, "figure1: samples shown of each run"),
+    "image_index": Option(0, 0, "forward: which image of the data set"),
+}
+TRAINED = ("process", "training")
+SAMPLED = (*TRAINED, "sampling")
+FIGURES = {
+    "figure1": Figure(
+        "Figure 1: reverse processes side by side, from noise to image", "strips:reverse_process", ("strips",), SAMPLED,
+        options=("n_images",),
+    ),
+    "figure2": Figure("Figure 2: samples of different blur schedules", "grids:sample_grids", ("samples",), SAMPLED),
+    "figure3": Figure(
+        "Figure 3: samples of different directions of the blur", "grids:sample_grids", ("samples",), SAMPLED,
+    ),
+    "figure4": Figure("Figure 4: blur schedules f(i) against the timestep i", "curves:blur_schedules"),
+    "samples": Figure(
+        "Samples of every run beside images of its data set", "grids:overview", ("samples", "images"), SAMPLED,
+        shows_data=True,
+    ),
+    "forward": Figure(
+        "The forward process: one image while it is diffused", "forward:forward_process", ("images",),
+        options=("image_index",), shows_data=True,
+    ),
+    "training": Figure(
+        "Training loss against the iteration, overall and by quarter of the timesteps", "curves:training_curves",
+        ("histories",), TRAINED,
+    ),
+    "spectrum": Figure(
+        "Power spectrum of samples over that of the data", "curves:spectra", ("samples", "images"), SAMPLED,
+        all_samples=True,
+    ),
+}  # fmt: skip
+check_names(FIGURES, settings.FIGURES, "reporting.figures.FIGURES")
 
 
-def draw(name: str, runs: list[dict], inputs: dict[str, list], arguments: argparse.Namespace) -> tuple:
-    """The figure `name` of `runs` and its caption."""
-    from blurdiff.reporting import curves, grids, strips
+def function(name: str) -> Callable:
+    """The function that "module:function" names; modules are those of blurdiff.reporting, or have a dot in their name.
 
-    match name:
-        case "figure1":
-            return strips.reverse_process(runs, **inputs, n_images=arguments.n_images)
-        case "figure2" | "figure3":
-            return grids.sample_grids(runs, **inputs)
-        case "figure4":
-            return curves.blur_schedules(runs)
-        case "samples":
-            return grids.overview(runs, **inputs)
-        case "forward":
-            return strips.forward_process(runs, **inputs, index=arguments.image_index)
-        case "training":
-            return curves.training_curves(runs, **inputs)
-        case "spectrum":
-            return curves.spectra(runs, **inputs)
-    raise ValueError(name)
-
-
-def at_resolution(paths: list[str], runs: list[dict]) -> list[tuple[str, int]]:
-    """Each path with the resolution of its run."""
-    return [(path, run["resolution"]) for path, run in zip(paths, runs, strict=True)]
+    It is imported only now.
+    """
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module if "." in module else f"blurdiff.reporting.{module}"), attribute)

@@ -12,7 +12,7 @@ from blurdiff.reporting.style import GREY, TEXT_WIDTH
 def sample_grids(runs: Sequence[Mapping], samples: Sequence[np.ndarray], side: int = 6) -> tuple[Figure, str]:
     """Figures 2 and 3: the first side² samples of every run as square grids, side by side.
 
-    `samples`: one uint8 (n, R, R, 3) a run; with fewer than side² images the grid is smaller. Returns the figure and
+    `samples`: one uint8 (n, R, R, 3) per run; with fewer than side² images the grid is smaller. Returns the figure and
     its caption.
     """
     names = labels.run_labels(runs)
@@ -35,7 +35,9 @@ def sample_grids(runs: Sequence[Mapping], samples: Sequence[np.ndarray], side: i
         mosaic.put_image(figure, sheet, left, top)
         left += sheet.shape[1] + between
     counts = labels.either(f"{grid.shape[0]}×{grid.shape[1]}" for grid in grids)
-    panels = "; ".join(f"{place}: {name}" for place, name in zip(places(len(names)), names, strict=True))
+    panels = "; ".join(
+        f"{place}: {labels.markdown(name)}" for place, name in zip(places(len(names)), names, strict=True)
+    )
     caption = (
         f"Samples of models trained on {labels.data_note(runs)}. {panels}. Each grid shows the first {counts} samples"
         f" of its run, none selected. {labels.training_note(runs)}; {labels.sampling_note(runs)}."
@@ -52,7 +54,7 @@ def overview(
 ) -> tuple[Figure, str]:
     """Training images and samples of every run, the first rows × columns of each; a column of blocks for each data set.
 
-    `samples` and `images`: one uint8 (n, R, R, 3) a run, of the run's samples and of its data set. With one data set
+    `samples` and `images`: one uint8 (n, R, R, 3) per run, of the run's samples and of its data set. With one data set
     the blocks fill two columns. Returns the figure and its caption.
     """
     stacks: dict[str, list[tuple[str, np.ndarray]]] = {}

@@ -1,5 +1,6 @@
 """Words for the reader: how a run, a data set and the scale of an experiment are called in tables and figures."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from blurdiff.errors import UserError
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
 FAMILIES = {"blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
 BASES = {"dct": "DCT basis", "dst": "DST basis", "haar": "Haar basis", "pixel": "pixel basis"}
-# Sections and keys of a run's settings that every figure relies on; the config schema fills in all others.
 # What names a run in words of its own; every other process key is told only where runs differ in it.
 NAMED_KEYS = {"family", "f_type", "f_N", "f_table", "direction", "mode_order", "basis"}
 
@@ -34,20 +34,36 @@ def join_words(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def one_line(text: object) -> str:
+    """The text with every line break and run of spaces as one space."""
+    return " ".join(str(text).split())
+
+
+def verbatim(text: str) -> str:
+    """The text for matplotlib, which would take what stands between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
+
+
+def markdown(text: str) -> str:
+    """The text in Markdown, also in a table's cell: what would be markup is shown as it is."""
+    # An underscore within a word is none in Markdown either.
+    return re.sub(r"[\\`*{}\[\]<>&|$^~#]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", one_line(text))
+
+
 def data_label(settings: Mapping) -> str:
     """A data set's label; synthetic data is always called so."""
-    label = str(settings["label"])
+    label = one_line(settings["label"])
     return f"{label} (synthetic)" if settings["synthetic"] and "synthetic" not in label.lower() else label
 
 
 def schedule_label(process: Mapping) -> str:
     """A blur schedule in words, from process keys: `no blur`, `log, f(N) = 0.6`; other families by their name."""
-    if process.get("family", "blur") != "blur":
+    if process["family"] != "blur":
         return FAMILIES.get(process["family"], process["family"])
     if process["f_type"] == "none":
         return "no blur"
     if process["f_type"] == "table":
-        return f"table {Path(process.get('f_table') or '').stem}".rstrip()
+        return one_line(f"table {Path(process['f_table'] or '').stem}")
     return f"{process['f_type']}, f(N) = {number_label(float(process['f_N']))}"
 
 
@@ -57,29 +73,29 @@ def variant_label(settings: Mapping, with_direction: bool = False) -> str:
     `settings` holds process keys; coarse-to-fine is told only when `with_direction`, no direction without blur.
     """
     words = []
-    direction = settings.get("direction", "coarse-to-fine")
+    direction = settings["direction"]
     blurs = settings["f_type"] != "none"
     if blurs and (with_direction or direction != "coarse-to-fine"):
         words.append(DIRECTIONS.get(direction, direction))
-    if blurs and settings.get("mode_order", "paper") != "paper":
+    if blurs and settings["mode_order"] != "paper":
         words.append(f"{settings['mode_order']} mode order")
-    basis = settings.get("basis", "gaussian-blur")
+    basis = settings["basis"]
     if basis != "gaussian-blur":
         words.append(BASES.get(basis, f"{basis} basis"))
     return ", ".join(words)
 
 
 def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
-    """One label a run, without its data set: schedule and variant, and whatever else tells the runs apart.
+    """One label per run, without its data set: schedule and variant, and whatever else tells the runs apart.
 
     A schedule that occurs in several directions has each told; with `with_seed`, so has a run with several seeds. What
     more than half of the runs share is not told.
     """
     directions: dict[str, set] = {}
     for run in runs:
-        directions.setdefault(schedule_label(run["process"]), set()).add(run["process"].get("direction"))
+        directions.setdefault(schedule_label(run["process"]), set()).add(run["process"]["direction"])
     differing = [key for key in differing_keys([run["process"] for run in runs]) if key not in NAMED_KEYS]
-    values = {key: [run["process"].get(key) for run in runs] for key in differing}
+    values = {key: [run["process"][key] for run in runs] for key in differing}
     usual = {key: [v for v in distinct(own) if own.count(v) > len(runs) / 2] for key, own in values.items()}
     names = [run["run"] for run in runs]
     labels = []
@@ -89,18 +105,17 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
         variant = variant_label(process, with_direction=len(directions[words[0]]) > 1)
         if variant:
             words.append(variant)
-        told = [key for key in differing if process.get(key) not in usual[key]]
-        words += [f"{key.replace('_', ' ')} = {process.get(key)}" for key in told]
+        told = [key for key in differing if process[key] not in usual[key]]
+        words += [f"{key.replace('_', ' ')} = {process[key]}" for key in told]
         if with_seed and names.count(run["run"]) > 1:
             words.append(f"seed {run['seed']}")
-        labels.append(", ".join(words))
+        labels.append(one_line(", ".join(words)))
     return labels
 
 
 def differing_keys(settings: Sequence[Mapping]) -> list[str]:
     """The keys (in order of appearance) that do not have one and the same value in all of `settings`."""
-    keys = dict.fromkeys(key for one in settings for key in one)
-    return [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
+    return [key for key in settings[0] if any(one[key] != settings[0][key] for one in settings)]
 
 
 def distinct(values: Iterable) -> list:
@@ -114,26 +129,36 @@ def either(values: Iterable) -> str:
 
 
 def data_note(runs: Sequence[Mapping]) -> str:
-    """The data sets of `runs` and their resolution, as part of a sentence; synthetic ones are explained."""
-    names = join_words(distinct(map(data_label, runs)))
+    """The data sets of `runs` and their resolution, as part of a sentence in Markdown."""
+    names = join_words(distinct(markdown(data_label(run)) for run in runs))
     size = either(f"{run['resolution']}×{run['resolution']}" for run in runs)
     note = ", drawn procedurally, not photographs" if any(run["synthetic"] for run in runs) else ""
     return f"{names}{note}, {size} pixels"
 
 
+def images_note(runs: Sequence[Mapping], counts: Sequence[int]) -> str:
+    """How many images each data set of `runs` has, as a sentence of a caption; empty without `counts`."""
+    sizes = distinct(f"{markdown(data_label(run))}: {n:,}" for run, n in zip(runs, counts, strict=bool(counts)))
+    return f" Images to train on: {'; '.join(sizes)}." if sizes else ""
+
+
 def training_note(runs: Sequence[Mapping]) -> str:
     """How long the runs were trained, as part of a sentence."""
-    batch = distinct(run["training"].get("batch_size") for run in runs)
-    note = f"{either(run['training']['iterations'] for run in runs)} iterations"
-    note += f" of batch {either(batch)}" if batch else ""
-    decay = distinct(run["training"].get("ema_decay") for run in runs)
-    return note + (f", EMA {' or '.join(map(str, decay))}" if decay else "")
+    iterations, batch = (either(run["training"][key] for run in runs) for key in ("iterations", "batch_size"))
+    decay = " or ".join(map(str, distinct(run["training"]["ema_decay"] for run in runs)))
+    return f"{iterations} iterations of batch {batch}, EMA {decay}"
+
+
+def n_steps(settings: Mapping) -> int:
+    """How many steps the run's sampler takes: all that are trained, unless the settings say fewer."""
+    trained = settings["process"]["n_timesteps"] - settings["process"]["skip_last_timestep"]
+    return min(settings["sampling"]["n_steps"] or trained, trained)
 
 
 def sampling_note(runs: Sequence[Mapping]) -> str:
     """How the samples of the runs were drawn, as part of a sentence."""
-    steps = either(run["sampling"].get("n_steps") or run["process"]["n_timesteps"] for run in runs)
+    steps = either(map(n_steps, runs))
     timesteps = either(run["process"]["n_timesteps"] for run in runs)
-    sampler = either(run["sampling"].get("sampler", "reverse-diffusion") for run in runs)
+    sampler = either(run["sampling"]["sampler"] for run in runs)
     seeds = distinct(run["seed"] for run in runs)
     return f"{steps} {sampler} steps of N = {timesteps}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

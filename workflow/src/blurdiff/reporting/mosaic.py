@@ -44,9 +44,13 @@ def put_image(figure: Figure, array: np.ndarray, left: int, top: int) -> None:
 
 
 def put_text(figure: Figure, text: str, x: float, y: float, **style: object) -> None:
-    """Write `text` at (x, y); left-aligned and vertically centred unless `style` (matplotlib's Text) says otherwise."""
+    """Write `text` at (x, y); left-aligned and vertically centred unless `style` (matplotlib's Text) says otherwise.
+
+    Dollar signs are no formulas, unless `style` has `parse_math`: labels are the user's.
+    """
     width, height = size(figure)
-    figure.text(x / width, 1 - y / height, text, **{"va": "center", "ha": "left", "color": INK, "fontsize": 8, **style})
+    usual = {"va": "center", "ha": "left", "color": INK, "fontsize": 8, "parse_math": False}
+    figure.text(x / width, 1 - y / height, text, **{**usual, **style})
 
 
 def font_size(text: str, width: int, dpi: int, largest: float = 8) -> float:
@@ -60,6 +64,6 @@ def size(figure: Figure) -> tuple[int, int]:
     return round(figure.bbox.width), round(figure.bbox.height)
 
 
-def to_uint8(x: np.ndarray, low: float, high: float) -> np.ndarray:
+def to_pixels(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Map [low, high] to 0…255, clipped and rounded."""
     return np.rint(np.clip((x - low) / (high - low), 0, 1) * 255).astype(np.uint8)

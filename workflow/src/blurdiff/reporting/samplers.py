@@ -1,30 +1,50 @@
 """Put the sampler studies of several runs together: a table, and a figure of distance against network evaluations."""
 
-METHOD_NAMES = {
-    "reverse-diffusion": "reverse diffusion",
-    "ancestral": "ancestral",
-    "ddim": "DDIM",
-    "ode-heun": "ODE, Heun",
-}
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
+
+from blurdiff.config.settings import SAMPLERS
+from blurdiff.errors import UserError
+from blurdiff.evaluation.study import COLUMNS
+from blurdiff.reporting import inputs, labels, style
 
 
-def method_label(row) -> str:
+def read_studies(paths: Sequence[str]) -> pd.DataFrame:
+    """The rows of several study.csv, one after another.
+
+    Raises UserError when a file is no whole study, or the studies differ in samplers, steps, metric or sample count.
+    """
+    frames = []
+    for path in paths:
+        frame = inputs.read_csv(path, "delete it and run again")
+        if tuple(frame.columns) != COLUMNS or frame.empty:
+            raise UserError(f"{path} is not a study of samplers; delete it and run again")
+        frames.append(frame)
+        tried = frame[["sampler", "grid", "eta", "n_steps"]].values.tolist()
+        if tried != frames[0][["sampler", "grid", "eta", "n_steps"]].values.tolist():
+            raise UserError(f"{path} has other samplers or steps than {paths[0]}; make both anew")
+    table = pd.concat(frames, ignore_index=True)
+    for column in ("metric", "n_samples"):
+        if table[column].nunique() > 1:
+            raise UserError(f"the studies mix {column}: {', '.join(map(str, table[column].unique()))}; make them anew")
+    return table
+
+
+def method_label(row: Mapping) -> str:
     """A sampler with its options, and its grid where that is not the uniform one."""
-    name = METHOD_NAMES.get(row["sampler"], row["sampler"])
+    name = SAMPLERS.get(row["sampler"], row["sampler"])
     if row["sampler"] == "ddim" and row["eta"] > 0:
         name += f" η = {row['eta']:g}"
     grid = {"snr": "SNR"}.get(row["grid"], row["grid"])
     return name if grid == "uniform" else f"{name}, {grid} grid"
 
 
-def draw(table, runs: list[dict]) -> tuple:
-    """A panel a run, a line a sampler and grid, both axes logarithmic; returns figure and caption."""
-    import seaborn
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
-
-    from blurdiff.reporting import labels, style
-
+def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
+    """One panel per run, one line per sampler and grid, both axes logarithmic; returns figure and caption."""
     table = table.assign(method=table.apply(method_label, axis=1))
     methods = list(dict.fromkeys(table["method"]))
     looks = list(style.SCHEDULE_LOOKS.values()) + style.OTHER_LOOKS
@@ -49,7 +69,7 @@ def draw(table, runs: list[dict]) -> tuple:
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_major_formatter(ScalarFormatter())
         axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
-        axis.set_title(f"{labels.data_label(run)}: {name}" if several_sets else name)
+        axis.set_title(labels.verbatim(f"{labels.data_label(run)}: {name}" if several_sets else name))
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))

@@ -1,16 +1,16 @@
-"""Processes over time: the reverse processes side by side (Figure 1) and the forward process."""
+"""Processes over time: the reverse processes side by side (Figure 1), and how any process is laid out."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from blurdiff.data.images import RANGES
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels, mosaic
-from blurdiff.reporting.arrays import Strips
+from blurdiff.reporting.inputs import Strips
 from blurdiff.reporting.style import GREY, TEXT_WIDTH
 
-MODEL_RANGES = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
 STATE, PREDICTION = "$x_i$", r"$\hat{x}_0$"  # beside the rows; captions are plain text
 DISPLAY_NOTE = (
     "Display of x_i: at each i of each run a linear map, from black to white over the image range and the 1st to 99th"
@@ -36,7 +36,7 @@ def reverse_process(
         raise UserError("strips: the runs have different numbers of snapshots; sample them with one n_snapshots")
     blocks = []
     for strip in chosen:
-        state, prediction = display(strip.x, low, high), mosaic.to_uint8(strip.x0, low, high)
+        state, prediction = display(strip.x, low, high), mosaic.to_pixels(strip.x0, low, high)
         blocks.append(np.stack([row for k in range(count) for row in (state[:, k], prediction[:, k])]))
     figure = draw(runs, blocks, [strip.timesteps for strip in chosen], [STATE, PREDICTION] * count)
     same = " The runs start from the same noise." if same_start(chosen) else ""
@@ -54,63 +54,17 @@ def same_start(strips: Sequence[Strips]) -> bool:
     return len(strips) > 1 and all(np.allclose(strip.x[0], strips[0].x[0], atol=1e-4) for strip in strips)
 
 
-def forward_process(
-    runs: Sequence[Mapping], images: Sequence[np.ndarray], n_columns: int = 10, index: int = 0, seed: int = 0
-) -> tuple[Figure, str]:
-    """The forward process of one real image for every run, all with the same noise, at n_columns timesteps.
-
-    Two rows a run: the state x_i, and what the blur alone makes of the image, U D^F(i) Uᵀ x_0.
-    `images`: a uint8 (n, R, R, 3) a run. The processes are built from the runs' settings (this needs torch).
-    Returns the figure and its caption; raises UserError when an image set has no image `index`.
-    """
-    low, high = model_range(runs)
-    blocks, timesteps = [], []
-    for run, real in zip(runs, images, strict=True):
-        if not 0 <= index < len(real):
-            raise UserError(f"--image-index {index}: {run['dataset']} has images 0 to {len(real) - 1}")
-        x0 = low + (high - low) * np.asarray(real[index], np.float64) / 255
-        # Denser towards the image, where most of what can be seen happens.
-        steps = (run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int)
-        states, blurred = forward_states(run, x0, steps, seed)
-        blocks.append(np.stack([display(states[:, None], low, high)[:, 0], mosaic.to_uint8(blurred, low, high)]))
-        timesteps.append(steps)
-    figure = draw(runs, blocks, timesteps, [STATE, "blur"])
-    caption = (
-        f"The forward process of a training image, from the image (left) to noise (right), with the same noise for"
-        f" every run: {labels.data_note(runs)}. Upper rows: the state x_i at timestep i; lower rows: what the blur"
-        f" alone has left of the image by then (the mean of x_i without the common factor of the noise schedule)."
-        f" {DISPLAY_NOTE}"
-    )
-    return figure, caption
-
-
-def forward_states(run: Mapping, x0: np.ndarray, timesteps: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """x_i of the image x0 (R, R, 3, in model range) with one noise, and x0 as only blurred: two (K, R, R, 3) arrays."""
-    import torch
-
-    from blurdiff.diffusion.families import build_process
-
-    resolution = run["resolution"]
-    process = build_process(run["process"], resolution)
-    i = torch.as_tensor(timesteps)
-    shape = (len(timesteps), 3, resolution, resolution)
-    noise = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(seed)).expand(shape)
-    images = torch.from_numpy(x0).to(torch.float32).permute(2, 0, 1).expand(shape)
-    states = process.q_sample(images, i, noise)
-    blurred = process.q_sample(images, i, torch.zeros(shape)) / (process.noise[i] / 2).exp().float().view(-1, 1, 1, 1)
-    return states.permute(0, 2, 3, 1).numpy(), blurred.permute(0, 2, 3, 1).numpy()
-
-
 def model_range(runs: Sequence[Mapping]) -> tuple[float, float]:
     """The range of image values that the runs' models work in; raises UserError when they have not one and the same."""
-    ranges = {run["process"].get("range", "unit") for run in runs}
-    if len(ranges) > 1 or not ranges <= MODEL_RANGES.keys():
-        raise UserError(f"process.range: {', '.join(sorted(ranges))} in one figure; give runs of one known range")
-    return MODEL_RANGES[ranges.pop()]
+    ranges = {run["process"]["range"] for run in runs}
+    if len(ranges) > 1:
+        raise UserError(f"process.range: {', '.join(sorted(ranges))} in one figure; give runs of one range")
+    scale, shift = RANGES[ranges.pop()]
+    return shift, 255 / scale + shift
 
 
 def display(state: np.ndarray, low: float, high: float) -> np.ndarray:
-    """States (K, n, R, R, 3) of a run as uint8, with one linear map a timestep.
+    """States (K, n, R, R, 3) of a run as uint8, with one linear map per timestep.
 
     A state's values are noise around 0 early and an image in [low, high] late: the map covers the 1st to 99th
     percentile of what is shown, and at least the image range.
@@ -118,16 +72,16 @@ def display(state: np.ndarray, low: float, high: float) -> np.ndarray:
     shown = np.empty(state.shape, np.uint8)
     for k, values in enumerate(state):
         bottom, top = np.percentile(values, [1, 99])
-        shown[k] = mosaic.to_uint8(values, min(bottom, low), max(top, high))
+        shown[k] = mosaic.to_pixels(values, min(bottom, low), max(top, high))
     return shown
 
 
 def draw(
     runs: Sequence[Mapping], blocks: Sequence[np.ndarray], timesteps: Sequence[np.ndarray], row_labels: Sequence[str]
 ) -> Figure:
-    """One block a run: its label, its timesteps (once, where all runs have the same), its rows of images.
+    """One block per run: its label, its timesteps (once, where all runs have the same), its rows of images.
 
-    `blocks`: uint8 (rows, K, R, R, 3) a run; `row_labels`: one a row, to its left.
+    `blocks`: uint8 (rows, K, R, R, 3) per run; `row_labels`: one per row, to its left.
     """
     names = labels.run_labels(runs)
     data = [labels.data_label(run) for run in runs]
@@ -152,11 +106,19 @@ def draw(
             for k, i in enumerate(timesteps[number]):
                 text = f"$i$ = {i}" if k == 0 else str(i)
                 mosaic.put_text(
-                    figure, text, left + k * cell + (cell - gap) / 2, start + 0.5 * line, ha="center", fontsize=7
+                    figure,
+                    text,
+                    left + k * cell + (cell - gap) / 2,
+                    start + 0.5 * line,
+                    ha="center",
+                    fontsize=7,
+                    parse_math=k == 0,
                 )
             start += line
         mosaic.put_image(figure, sheet, left, start)
         for row, text in enumerate(row_labels):
-            mosaic.put_text(figure, text, left - 0.04 * dpi, start + row * cell + (cell - gap) / 2, ha="right")
+            mosaic.put_text(
+                figure, text, left - 0.04 * dpi, start + row * cell + (cell - gap) / 2, ha="right", parse_math=True
+            )
         top += heights[number]
     return figure

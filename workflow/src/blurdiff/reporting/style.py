@@ -81,7 +81,7 @@ def looks(runs: Sequence[Mapping], labels: Sequence[str]) -> dict[str, tuple[str
     """
     chosen: dict[str, tuple] = {}
     # The paper's own direction first, so that an unusual one never takes the colour of the usual one.
-    unusual = [run["process"].get("direction", "coarse-to-fine") != "coarse-to-fine" for run in runs]
+    unusual = [run["process"]["direction"] != "coarse-to-fine" for run in runs]
     for _, run, label in sorted(zip(unusual, runs, labels, strict=True), key=lambda item: item[0]):
         if label not in chosen:
             own = [SCHEDULE_LOOKS[run["process"]["f_type"]]] if run["process"]["f_type"] in SCHEDULE_LOOKS else []

@@ -53,7 +53,7 @@ def read_evaluation(path: str) -> dict:
 
 
 def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:
-    """The tidy table: one row a run in order of appearance, seeds averaged, the paper's value beside it.
+    """The tidy table: one row per run in order of appearance, seeds averaged, the paper's value beside it.
 
     Raises UserError for evaluations that cannot stand in one table: several metrics or feature networks, other sample
     counts or references within a data set, one seed twice, or seeds of a run made with different settings.
@@ -124,10 +124,10 @@ def render(table: pd.DataFrame) -> str:
     for dataset in datasets:
         part = table[table["dataset"] == dataset]
         columns.append((dataset, "mean"))
-        header.append(f"{labels.data_label(part.iloc[0])}: {part.iloc[0]['metric']}")
+        header.append(f"{labels.markdown(labels.data_label(part.iloc[0]))}: {part.iloc[0]['metric']}")
         if part["paper"].notna().any():
             columns.append((dataset, "paper"))
-            header.append(f"paper: FID-10K, LSUN {dataset}{not_comparable(part)}")
+            header.append(f"paper: FID-10K, LSUN {labels.markdown(dataset)}{not_comparable(part)}")
     lines = [header, ["---", "---", *["---:"] * len(columns)]]
     keys = row_keys(table)
     for key in sorted(dict.fromkeys(keys), key=lambda key: key[2] != ""):  # the paper's own rows first
@@ -162,7 +162,7 @@ def row_keys(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     places = list(zip(table["dataset"], keys, strict=True))
     clashing = {key for dataset, key in places if places.count((dataset, key)) > 1}
     return [
-        (*key[:2], ", ".join(filter(None, [key[2], f"run {name}"]))) if key in clashing else key
+        (*key[:2], ", ".join(filter(None, [key[2], f"run {labels.markdown(name)}"]))) if key in clashing else key
         for key, name in zip(keys, table["run"], strict=True)
     ]
 
@@ -213,13 +213,14 @@ def caption(table: pd.DataFrame) -> str:
         images = "statistics of an unknown number of images" if pd.isna(n_reference) else f"{n_reference:,} images"
         synthetic = ", drawn procedurally" if first["synthetic"] else ""
         sentences.append(
-            f"{labels.data_label(first)}{synthetic}: {first['resolution']}×{first['resolution']} pixels,"
+            f"{labels.markdown(labels.data_label(first))}{synthetic}:"
+            f" {first['resolution']}×{first['resolution']} pixels,"
             f" {labels.either(row['iterations'] for row in own)} iterations, {first['n_samples']:,} samples of"
             f" {steps_label(own)} steps against {images}."
         )
     seeds = sorted({row["seeds"] for row in rows})
     if seeds == [1]:
-        sentences.append("One seed a run, so differences between rows have no error bars.")
+        sentences.append("One seed per run, so differences between rows have no error bars.")
     else:
         sentences.append(f"Mean ± sample standard deviation over {' or '.join(map(str, seeds))} seeds.")
     if table["floor"].notna().any():

@@ -10,12 +10,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blurdiff.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy
 
 
 @contextlib.contextmanager
@@ -150,14 +146,3 @@ def sha256_file(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_archive(archive: "numpy.lib.npyio.NpzFile") -> None:
-    """Raise ValueError unless every byte of an open .npz is intact.
-
-    numpy reads as many bytes as an array's header asks for: where that is damaged and asks for too few, the checksum is
-    never compared.
-    """
-    damaged = archive.zip.testzip()
-    if damaged is not None:
-        raise ValueError(f"{damaged} in it is damaged")

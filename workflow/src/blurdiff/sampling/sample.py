@@ -10,7 +10,7 @@ from torch import Tensor
 from blurdiff.config.settings import Settings
 from blurdiff.data.images import to_uint8
 from blurdiff.diffusion.denoiser import Denoiser
-from blurdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
+from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.diffusion.timesteps import step_grid
 from blurdiff.errors import UserError
 from blurdiff.runtime.seeding import SAMPLE, derive_seed
@@ -37,9 +37,9 @@ def draw(settings: Settings, denoiser: Denoiser, steps: list[int], shard: int, c
     generator = torch.Generator(device).manual_seed(derive_seed(SAMPLE, settings.seed, shard))
     with torch.inference_mode():
         x_N = torch.randn((sampling.shard_size, 3, resolution, resolution), generator=generator, device=device)
-        options = {name: sampling[name] for name in SAMPLER_OPTIONS.get(sampling.sampler, ())}
         sampler = SAMPLERS[sampling.sampler]
-        x_0 = sampler(denoiser.process, denoiser.epsilon, x_N, steps, generator, callback, **options)
+        options = {name: sampling[name] for name in sampler.options}
+        x_0 = sampler.walk(denoiser.process, denoiser.epsilon, x_N, steps, generator, callback, **options)
     if not x_0.isfinite().all():
         raise UserError(f"shard {shard} of {settings.run}: samples are not finite; try more steps or another sampler")
     return x_0

@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from blurdiff.config.settings import Settings
-from blurdiff.data.images import open_images
 from blurdiff.errors import UserError
+from blurdiff.runtime.arrays import open_images
 from blurdiff.runtime.devices import pick_device
 from blurdiff.runtime.signals import StopSignals
 from blurdiff.store import store

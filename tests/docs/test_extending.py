@@ -1,6 +1,8 @@
-"""docs/extending.md does what it says: its blocks are run, and the basis and schedule that they add are used."""
+"""docs/extending.md does what it says: its blocks are run, and what they add is used."""
 
+import dataclasses
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -8,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusion_helpers import at, finite_everywhere, settings
+from PIL import Image
 
+from blurdiff.cli import main
 from blurdiff.config import runs as config
 from blurdiff.config import schema as config_schema
 from blurdiff.config import settings as known_settings
-from blurdiff.diffusion import basis, denoiser, schedules
+from blurdiff.diffusion import basis, denoiser, samplers, schedules
 from blurdiff.diffusion.families import build_process
+from blurdiff.reporting import curves, figures
+from diffusion.diffusion_helpers import at, finite_everywhere, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS_PATH = "workflow/src/blurdiff/config/settings.py"
-KEYS = {"BASES": "basis", "BLUR_SCHEDULES": "f_type", "OBJECTIVES": "objective"}
+KEYS = {"BASES": "basis", "BLUR_SCHEDULES": "f_type", "OBJECTIVES": "objective", "SAMPLERS": "sampler"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -32,18 +37,24 @@ def extended(monkeypatch):
     """The package as it is once the document's Python blocks stand in the files that they name."""
     monkeypatch.setattr(basis, "BASES", dict(basis.BASES))
     monkeypatch.setattr(schedules, "BLUR_SCHEDULES", dict(schedules.BLUR_SCHEDULES))
+    monkeypatch.setattr(samplers, "SAMPLERS", dict(samplers.SAMPLERS))
     monkeypatch.setattr(denoiser, "PREDICTIONS", dict(denoiser.PREDICTIONS))
+    monkeypatch.setattr(figures, "FIGURES", dict(figures.FIGURES))
     for path, code in blocks("python"):
         if path == SETTINGS_PATH:
             continue
         assert (ROOT / path).is_file()
         module = importlib.import_module(path.removeprefix("workflow/src/").removesuffix(".py").replace("/", "."))
-        exec(code, dict(vars(module)))
+        names = dict(vars(module))
+        exec(code, names)
+        if module is curves:
+            monkeypatch.setattr(curves, "brightness", names["brightness"], raising=False)
 
 
 def test_the_blocks_are_there_and_short():
-    files = [path.rsplit("/", 1)[-1] for path, _ in blocks("python")]
-    assert files == ["basis.py", "settings.py", "schedules.py", "settings.py", "denoiser.py", "settings.py"]
+    files = [path.rsplit("/", 1)[-1] for path, _ in blocks("python") if path != SETTINGS_PATH]
+    assert files == ["basis.py", "schedules.py", "denoiser.py", "samplers.py", "curves.py", "figures.py"]
+    assert len(blocks("python")) == 2 * len(files) - 1  # each but the figure's function adds a name to settings.py
     for _, code in blocks("python"):
         assert len([line for line in code.splitlines() if line.strip()]) <= 10
     assert [path for path, _ in blocks("yaml")] == ["config"]
@@ -83,16 +94,18 @@ def test_a_process_with_both():
 
 
 @pytest.fixture
-def extended_schema(monkeypatch):
-    """The names that a config may use, with the document's tuples in place of those of settings.py."""
+def extended_schema(extended, monkeypatch):
+    """The names that a config may use, with the document's in place of those of settings.py."""
     for path, code in blocks("python"):
         if path == SETTINGS_PATH:
-            given: dict = {}
+            given = {"FIGURES": known_settings.FIGURES, "SAMPLERS": known_settings.SAMPLERS}
             exec(code, given)
+            monkeypatch.setattr(config_schema, "FIGURES", given["FIGURES"])
             for name, key in KEYS.items():
-                if name in given:
-                    assert given[name][:-1] == getattr(known_settings, name), "the document's tuple adds one name"
-                    schema = known_settings.ProcessConfig.__dataclass_fields__[key].metadata["schema"]
+                if name in given and given[name] is not getattr(known_settings, name):
+                    assert list(given[name])[:-1] == list(getattr(known_settings, name)), "it adds one name"
+                    section = known_settings.SamplerConfig if name == "SAMPLERS" else known_settings.ProcessConfig
+                    schema = section.__dataclass_fields__[key].metadata["schema"]
                     monkeypatch.setitem(schema, "enum", list(given[name]))
     caches = (config_schema.config_schema, config_schema.settings_schema)
     for cache in caches:
@@ -116,10 +129,46 @@ def test_the_new_prediction():
         torch.testing.assert_close(process.to_pixels(perfect.epsilon(x_i, at(i))), noise, rtol=0, atol=1e-11)
 
 
-@pytest.mark.usefixtures("extended", "extended_schema")
-def test_a_config_with_all():
-    runs = yaml.safe_load(blocks("yaml")[0][1])
-    raw = {"datasets": {"bedroom": {"synthetic": "bedroom"}}, "training": {"iterations": 1}, **runs}
-    resolved = config.resolve_runs(config.check_config(raw))[0]
+@pytest.mark.usefixtures("extended")
+def test_the_new_sampler():
+    """Of white noise with a network that predicts it perfectly it makes the image."""
+    process, x_0 = build_process(settings(), 6).to("cpu", torch.float64), torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    x_0_modes, generator = process.to_modes(x_0), torch.Generator().manual_seed(0)
+
+    def perfect(modes, i):
+        alpha, sigma = process.alpha_sigma(i)
+        return (modes - alpha * x_0_modes) / sigma
+
+    noise = torch.randn(1, 3, 6, 6, dtype=torch.float64, generator=generator)
+    found = samplers.SAMPLERS["mixed"].walk(process, perfect, noise, [1000, 500, 100, 0], generator)
+    torch.testing.assert_close(found, x_0, rtol=0, atol=1e-9)
+
+
+@pytest.fixture
+def resolved(extended_schema):
+    """The settings of the run in the document's config, which shows it in the figure."""
+    given = {"datasets": {"bedroom": {"synthetic": "bedroom"}}, "training": {"iterations": 1}}
+    checked = config.check_config(given | yaml.safe_load(blocks("yaml")[-1][1]))
+    assert checked["figures"] == {"brightness": ["new"]}
+    return config.resolve_runs(checked)[0]
+
+
+def test_a_config_with_all(resolved):
     assert (resolved.process.basis, resolved.process.objective) == ("hartley", "v")
+    assert resolved.sampling.sampler == "mixed"
     assert build_process(resolved.process, 6).blur[-1] > 0
+
+
+def test_the_new_figure(resolved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    samples = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    np.savez("samples.npz", arr_0=samples)
+    runs = json.dumps(dataclasses.replace(resolved, resolution=8).as_dict())
+    outputs = ["--output", "b.png", "--pdf", "b.pdf", "--caption", "b.md"]
+    assert main(["figure", "--name", "brightness", "--settings", runs, "--samples", "samples.npz", *outputs]) == 0
+    with Image.open("b.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+    assert Path("b.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("b.md").read_text() == (
+        "Brightness of samples. Data: bedroom (synthetic), drawn procedurally, not photographs, 8×8 pixels.\n"
+    )

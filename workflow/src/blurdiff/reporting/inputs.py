@@ -1,7 +1,7 @@
 """What figures are drawn from: strips, samples, real images and training histories, read and checked."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 
 from blurdiff.errors import UserError
-from blurdiff.runtime.files import check_archive, read_json
+from blurdiff.reporting.figures import INPUTS, Figure, function
+from blurdiff.runtime import arrays
+from blurdiff.runtime.files import read_json
 
 LOSSES = ["loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4"]
+FIRST_SAMPLES = 64  # grids show the first few; ten thousand samples of every run would fill the memory
 
 
 class Strips(NamedTuple):
@@ -22,10 +25,32 @@ class Strips(NamedTuple):
     x0: np.ndarray  # float32 (K, n, R, R, 3), the prediction of x_0 from x_i
 
 
-def read_strips(path: str | Path, resolution: int) -> Strips:
-    """Read strips.npz; raises UserError when it is unreadable or does not hold strips at `resolution`."""
-    arrays = read_npz(path, ("timesteps", "x", "x0"))
-    timesteps, x, x0 = arrays["timesteps"], arrays["x"], arrays["x0"]
+def read_inputs(figure: Figure, paths: Mapping[str, Sequence[str]], runs: Sequence[Mapping]) -> dict[str, list]:
+    """{input: what each run's file holds} for every input of the figure.
+
+    `paths` has one path for each run by input. Raises UserError when there are more or fewer, or a file is bad.
+    """
+    check_counts(figure.inputs, paths, runs)
+    read = {}
+    for name in figure.inputs:
+        reader = function(INPUTS[name].read)
+        first = {"first": FIRST_SAMPLES} if name == "samples" and not figure.all_samples else {}
+        read[name] = [reader(path, run, **first) for path, run in zip(paths[name], runs, strict=True)]
+    return read
+
+
+def check_counts(names: Sequence[str], paths: Mapping[str, Sequence[str]], runs: Sequence[Mapping]) -> None:
+    """Raise UserError unless each of the options `names` has as many paths as there are runs."""
+    for name in names:
+        if len(paths[name]) != len(runs):
+            raise UserError(f"--{name}: {len(paths[name])} paths for {len(runs)} runs in --settings; give one per run")
+
+
+def read_strips(path: str | Path, settings: Mapping) -> Strips:
+    """Read strips.npz; raises UserError when it is unreadable or does not hold strips at the run's resolution."""
+    names, resolution = ("timesteps", "x", "x0"), settings["resolution"]
+    content = arrays.read_npz(path, names, "sample the run again")
+    timesteps, x, x0 = (content[name] for name in names)
     expected = (len(timesteps) if timesteps.ndim == 1 else 0, x.shape[1] if x.ndim == 5 else 0, *[resolution] * 2, 3)
     for name, array in (("x", x), ("x0", x0)):
         if array.shape != expected or 0 in expected:
@@ -40,36 +65,21 @@ def read_strips(path: str | Path, resolution: int) -> Strips:
     return Strips(timesteps, x, x0)
 
 
-def read_samples(path: str | Path, resolution: int, first: int | None = None) -> np.ndarray:
+def read_samples(path: str | Path, settings: Mapping, first: int | None = None) -> np.ndarray:
     """Read samples.npz, or the `first` of it: uint8 (n, R, R, 3); raises UserError when it holds something else."""
-    samples = check_images(read_npz(path, ("arr_0",))["arr_0"], path, resolution)
+    samples = arrays.read_samples(path, settings["resolution"])
     return samples[:first].copy() if first else samples
 
 
-def read_images(path: str | Path, resolution: int) -> np.ndarray:
+def read_images(path: str | Path, settings: Mapping) -> np.ndarray:
     """Open images.npy as a memory map: uint8 (n, R, R, 3); raises UserError when it holds something else."""
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
-        raise UserError(f"cannot read {path}: {error}; preprocess the data set again") from error
-    if not isinstance(images, np.ndarray):
-        raise UserError(f"{path}: is not a .npy array; give a data set's images.npy")
-    return check_images(images, path, resolution)
+    return arrays.open_images(path, settings["resolution"])
 
 
-def check_images(images: np.ndarray, path: str | Path, resolution: int) -> np.ndarray:
-    """Return `images` when they are uint8 (n ≥ 1, R, R, 3), raise UserError otherwise."""
-    if (
-        images.ndim != 4
-        or images.shape[1:] != (resolution, resolution, 3)
-        or images.dtype != np.uint8
-        or not len(images)
-    ):
-        raise UserError(
-            f"{path}: holds {images.dtype} {images.shape}, not uint8 (n, {resolution}, {resolution}, 3);"
-            " is it of another resolution or stage?"
-        )
-    return images
+def read_counts(paths: Sequence[str], runs: Sequence[Mapping]) -> list[int]:
+    """How many images each run's data set has, by its manifest.json; nothing when no paths are given."""
+    check_counts(["manifests"] * bool(paths), {"manifests": paths}, runs)
+    return [read_count(path, run) for path, run in zip(paths, runs, strict=False)]
 
 
 def read_count(path: str | Path, settings: Mapping) -> int:
@@ -89,36 +99,13 @@ def read_count(path: str | Path, settings: Mapping) -> int:
     return manifest["n_used"]
 
 
-def read_npz(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Read the named arrays of an .npz; raises UserError when it is unreadable, cut short, or lacks one."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path}: is a single array, not an .npz archive with {', '.join(names)}")
-        with archive:
-            check_archive(archive)
-            missing = [name for name in names if name not in archive]
-            if missing:
-                raise UserError(f"{path}: has no array {missing[0]!r}, only {sorted(archive)}; make the file again")
-            return {name: archive[name] for name in names}
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
-        raise UserError(f"cannot read {path}: {error}; delete it and make it again") from error
-
-
-def read_history(path: str | Path, iterations: int) -> pd.DataFrame:
+def read_history(path: str | Path, settings: Mapping) -> pd.DataFrame:
     """Read history.csv; losses are means since the last row, a quartile's is NaN where no timestep fell into it.
 
-    Raises UserError when a column is missing, a number is not one, or the rows end before `iterations`.
+    Raises UserError when a column is missing, a number is not one, or the rows end before the training does.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        if not text.endswith("\n"):
-            raise ValueError("its last line is not whole")
-        history = pd.read_csv(io.StringIO(text))
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"cannot read {path}: {error}; train the run again") from error
+    iterations = settings["training"]["iterations"]
+    history = read_csv(path, "train the run again")
     missing = [name for name in ["iteration", *LOSSES] if name not in history]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]!r}; is it a run's history.csv?")
@@ -136,3 +123,14 @@ def read_history(path: str | Path, iterations: int) -> pd.DataFrame:
             f" {iterations}; train the run again"
         )
     return history[["iteration", *LOSSES]]
+
+
+def read_csv(path: str | Path, advice: str) -> pd.DataFrame:
+    """The table of a CSV file that ends in a whole line; UserError with `advice` when it is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("its last line is not whole")
+        return pd.read_csv(io.StringIO(text))
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"cannot read {path}: {error}; {advice}") from error
