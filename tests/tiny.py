@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blurdiff.cli import main
-from blurdiff.config.runs import read_settings
+from blurdiff.config.runs import complete_settings
 
 TINY = {
     "run": "tiny",
@@ -36,16 +36,15 @@ TINY = {
 }
 
 
-def complete_settings():
-    value = read_settings(json.dumps(TINY))
-    value["training"] = {**value["training"], "precision": "fp32", "device": "cpu", "threads": 1}
-    return value
+def as_dict(value=TINY):
+    """Complete settings as plain dicts, for tests that change them."""
+    return complete_settings(value).as_dict()
 
 
 @pytest.fixture
 def settings():
-    """Complete settings of a network that trains a hundred iterations a second."""
-    return complete_settings()
+    """Complete settings, as plain dicts, of a network that trains a hundred iterations a second."""
+    return as_dict()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +60,7 @@ def images(tmp_path_factory):
 
 def command_line(images, folder, settings, name, store):
     return [
-        *("train", "--settings", json.dumps(settings)),
+        *("train", "--settings", json.dumps(getattr(settings, "as_dict", lambda: settings)())),
         *("--images", str(images / "images.npy"), "--manifest", str(images / "manifest.json")),
         *("--store", str(folder / store), "--output", str(folder / name / "model.safetensors")),
         *("--history", str(folder / name / "history.csv")),
@@ -78,7 +77,7 @@ def arguments(images, tmp_path):
 def straight(images, tmp_path_factory):
     """The folder of model.safetensors and history.csv of `settings`, trained without interruption."""
     folder = tmp_path_factory.mktemp("straight")
-    assert main(command_line(images, folder, complete_settings(), "run", "store")) == 0
+    assert main(command_line(images, folder, as_dict(), "run", "store")) == 0
     return folder / "run"
 
 

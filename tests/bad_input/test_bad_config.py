@@ -169,7 +169,7 @@ def complete_or_refused(load, *arguments: object) -> None:
     except UserError as error:
         assert str(error) and "Traceback" not in str(error)
         return
-    assert json.loads(json.dumps(config.resolve_runs(checked)))
+    assert json.loads(json.dumps([settings.as_dict() for settings in config.resolve_runs(checked)]))
 
 
 SCALARS = st.one_of(

@@ -68,8 +68,8 @@ def whole_run(quick_features, tmp_path_factory) -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     [settings] = config.resolve_runs(config.check_config(CONFIG))
-    (folder / "run.json").write_text(json.dumps(settings))
-    (folder / "runs.json").write_text(json.dumps([settings]))
+    (folder / "run.json").write_text(json.dumps(settings.as_dict()))
+    (folder / "runs.json").write_text(json.dumps([settings.as_dict()]))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command, made in STAGES.values():

@@ -12,6 +12,7 @@ import yaml
 from blurdiff import cli
 from blurdiff.config import runs as config
 from blurdiff.config import schema as config_schema
+from blurdiff.config.settings import SECTIONS
 from blurdiff.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +171,7 @@ def test_minimal_config_is_accepted_and_complete():
     assert settings["run"] == "rooms_none"
     assert settings["label"] == "rooms (synthetic)"
     assert settings["synthetic"] is True
-    for section in config_schema.SECTIONS:
+    for section in SECTIONS:
         assert settings[section].keys() == config_schema.config_schema()["properties"][section]["properties"].keys()
 
 
@@ -184,7 +185,7 @@ def test_schema_defaults_are_the_papers_values():
     """Section 4 and appendix B of the paper."""
     [settings] = config.resolve_runs(config.check_config(MINIMAL))
     assert settings["resolution"] == 64
-    assert settings["network"] == {
+    assert dict(settings.network) == {
         "channels": 128, "multipliers": [1, 2, 3, 4], "n_res_blocks": 3, "attention_resolutions": [16, 8],
         "n_heads": 4, "n_groups": 32, "dropout": 0.0,
     }  # fmt: skip
@@ -202,7 +203,7 @@ def test_equal_numbers_give_equal_settings():
     run = {"dataset": "rooms", "f_type": "log"}
     one = with_keys(runs=[run | {"f_N": 1}], training={"iterations": 1000})
     other = with_keys(runs=[run | {"f_N": 1.0}], training={"iterations": 1e3})
-    texts = [json.dumps(config.resolve_runs(config.check_config(raw))) for raw in (one, other)]
+    texts = [json.dumps(config.resolve_runs(config.check_config(raw))[0].as_dict()) for raw in (one, other)]
     assert texts[0] == texts[1]
     assert '"f_N": 1.0' in texts[0] and '"iterations": 1000,' in texts[0]
 
@@ -359,21 +360,25 @@ def test_other_missing_files(tmp_path, monkeypatch):
 
 def test_read_settings_takes_text_and_files(tmp_path):
     [settings] = config.resolve_runs(config.check_config(MINIMAL))
-    (tmp_path / "s.json").write_text(json.dumps(settings))
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings))
-    for source in (json.dumps(settings), tmp_path / "s.json", str(tmp_path / "s.yaml")):
+    (tmp_path / "s.json").write_text(json.dumps(settings.as_dict()))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings.as_dict()))
+    for source in (json.dumps(settings.as_dict()), tmp_path / "s.json", str(tmp_path / "s.yaml")):
         assert config.read_settings(source) == settings
 
 
-def test_read_settings_fills_in_only_sections_that_are_there():
-    settings = config.read_settings('{"process": {"f_type": "log", "f_N": 1}}')
-    assert settings["process"]["sigma"] == 0.4
-    assert "network" not in settings
-    with pytest.raises(UserError, match="the key network is missing"):
-        settings["network"]
-    with pytest.raises(UserError, match="training: the key iterations is missing"):
-        config.read_settings('{"training": {}}')["training"]["iterations"]
-    assert "iterations" not in config.read_settings('{"training": {}}')["training"]
+SHORT = {"run": "short", "dataset": "rooms", "seed": 0, "resolution": 16, "training": {"iterations": 3}}
+
+
+def test_read_settings_fills_in_defaults_and_all_steps():
+    settings = config.complete_settings({**SHORT, "process": {"n_timesteps": 20, "skip_last_timestep": True}})
+    assert (settings.process.sigma, settings.network.channels, settings.label) == (0.4, 128, "rooms")
+    assert settings.sampling.n_steps == settings.n_steps == settings.process.last_timestep == 19
+
+
+@pytest.mark.parametrize("key", SHORT)
+def test_what_settings_must_have(key):
+    with pytest.raises(UserError, match=f"^s.json: {key}: is missing$"):
+        config.complete_settings({name: value for name, value in SHORT.items() if name != key}, "s.json")
 
 
 @pytest.mark.parametrize(

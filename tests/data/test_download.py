@@ -23,9 +23,9 @@ from PIL import Image
 
 from blurdiff import cli
 from blurdiff.config import runs as config
-from blurdiff.config.checks import LSUN_ARCHIVES
 from blurdiff.data import download as stage
 from blurdiff.data import fetch
+from blurdiff.data.lsun_facts import LSUN_ARCHIVES
 from blurdiff.errors import UserError
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
 

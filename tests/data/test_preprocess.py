@@ -13,6 +13,7 @@ from torchvision.transforms import Resize
 from blurdiff import cli
 from blurdiff.data import preprocess as stage
 from blurdiff.data import unfinished
+from blurdiff.data.manifest import read_manifest
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.errors import UserError
 from blurdiff.runtime import npy
@@ -96,8 +97,8 @@ def test_the_number_of_workers_changes_nothing(write_lmdb, tmp_path, monkeypatch
 def test_the_manifest_says_what_was_made(write_lmdb, tmp_path):
     folder = write_lmdb(RECORDS)
     manifest, images, path, output = run(folder, tmp_path, label="thirteen", synthetic=True)
-    assert json.loads(path.read_text()) == manifest
-    assert manifest == {
+    assert read_manifest(path) == manifest
+    assert json.loads(path.read_text()) == {
         "source": str(folder),
         "label": "thirteen",
         "synthetic": True,
@@ -109,7 +110,7 @@ def test_the_manifest_says_what_was_made(write_lmdb, tmp_path):
         "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
     }
     assert sorted(file.name for file in output.parent.iterdir()) == ["images.npy", "manifest.json"]
-    assert run(folder, tmp_path)[0]["label"] == "some_lmdb"
+    assert run(folder, tmp_path)[0].label == "some_lmdb"
 
 
 def test_max_images_takes_the_first_keys(write_lmdb, tmp_path):
@@ -117,8 +118,8 @@ def test_max_images_takes_the_first_keys(write_lmdb, tmp_path):
     everything = run(folder, tmp_path)[1]
     manifest, images, _, _ = run(folder, tmp_path, max_images=4)
     assert np.array_equal(images, everything[:4])
-    assert (manifest["n_keys"], manifest["n_used"], manifest["max_images"]) == (13, 4, 4)
-    assert run(folder, tmp_path, max_images=100)[0]["n_used"] == 13
+    assert (manifest.n_keys, manifest.n_used, manifest.max_images) == (13, 4, 4)
+    assert run(folder, tmp_path, max_images=100)[0].n_used == 13
 
 
 def test_bad_records_are_left_out_and_named(write_lmdb, tmp_path):
@@ -126,11 +127,11 @@ def test_bad_records_are_left_out_and_named(write_lmdb, tmp_path):
     records = {key(n): encode(picture(30, 30, n), "PNG") for n in range(10)}
     bad = {key(2): b"", key(3): b"text", key(8): good[: len(good) // 2]}
     manifest, images, _, _ = run(write_lmdb(records | bad), tmp_path, max_corrupt_fraction=0.3)
-    assert [record["key"] for record in manifest["skipped"]] == [name.decode() for name in bad]
-    assert manifest["skipped"][0]["reason"] == "empty value"
-    assert all(record["reason"] for record in manifest["skipped"])
-    assert manifest["n_used"] == len(images) == 7
-    assert manifest["sha256"] == hashlib.sha256(images.tobytes()).hexdigest()
+    assert [record["key"] for record in manifest.skipped] == [name.decode() for name in bad]
+    assert manifest.skipped[0].reason == "empty value"
+    assert all(record["reason"] for record in manifest.skipped)
+    assert manifest.n_used == len(images) == 7
+    assert manifest.sha256 == hashlib.sha256(images.tobytes()).hexdigest()
     kept = [n for n in range(10) if key(n) not in bad]
     for image, n in zip(images, kept, strict=True):
         assert np.array_equal(image, np.asarray(Resize((16, 16))(picture(30, 30, n))))
@@ -151,7 +152,7 @@ def test_too_many_bad_records_are_an_error_and_leave_what_was_there(write_lmdb, 
     assert output.read_text() == "older"
     assert sorted(file.name for file in output.parent.iterdir()) == [".images.npy.partial", "images.npy"]
     # What was read is not read again when the fraction is raised.
-    assert preprocess(folder, output, manifest, resolution=16, max_corrupt_fraction=0.2, workers=1)["n_used"] == 8
+    assert preprocess(folder, output, manifest, resolution=16, max_corrupt_fraction=0.2, workers=1).n_used == 8
     assert "going on after record 10 of 10: 8 images are there" in capsys.readouterr().err
     assert sorted(file.name for file in output.parent.iterdir()) == ["images.npy", "manifest.json"]
 
@@ -221,7 +222,7 @@ def test_a_chunk_in_which_nothing_decodes(write_lmdb, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "CHUNK_RECORDS", 2)
     records = {key(n): b"" if n in (2, 3, 6, 7) else encode(picture(9, 9, n), "PNG") for n in range(9)}
     manifest, images, _, _ = run(write_lmdb(records), tmp_path, max_corrupt_fraction=0.5)
-    assert [record["key"] for record in manifest["skipped"]] == [key(n).decode() for n in (2, 3, 6, 7)]
+    assert [record["key"] for record in manifest.skipped] == [key(n).decode() for n in (2, 3, 6, 7)]
     expected = [np.asarray(Resize((16, 16))(picture(9, 9, n))) for n in (0, 1, 4, 5, 8)]
     assert np.array_equal(images, np.stack(expected))
 

@@ -77,8 +77,8 @@ def test_the_parts_are_one_pass(write_lmdb, tmp_path, n, n_parts, bad, max_image
     assert preprocess(source, one / "images.npy", one / "manifest.json", **options) == manifest
     for name in ("images.npy", "manifest.json"):
         assert (tmp_path / name).read_bytes() == (one / name).read_bytes()
-    assert len(manifest["skipped"]) == len([k for k in bad if k < (max_images or n)])
-    assert manifest["n_used"] + len(manifest["skipped"]) == min(n, max_images or n)
+    assert len(manifest.skipped) == len([k for k in bad if k < (max_images or n)])
+    assert manifest.n_used + len(manifest.skipped) == min(n, max_images or n)
 
 
 def test_a_part_says_what_it_is(three):
@@ -92,7 +92,7 @@ def test_the_allowed_fraction_is_of_the_whole(write_lmdb, tmp_path):
     """Two bad of twelve are a sixth, although they are two thirds of their part."""
     source = write_lmdb(records(12, bad=(3, 4)))
     manifest = joined(tmp_path, source, 4, max_corrupt_fraction=0.2, fraction=0.2)
-    assert len(manifest["skipped"]) == 2
+    assert len(manifest.skipped) == 2
     with pytest.raises(UserError, match="--max-corrupt-fraction"):
         make_part(tmp_path / "other", source, (1, 4), max_corrupt_fraction=0.1)
 

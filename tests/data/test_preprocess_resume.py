@@ -135,7 +135,7 @@ def assert_as_undisturbed(folder, undisturbed):
         ("work:save:3", 8),
         ("unfinished:write_json:7", 24),  # images are on the disk that the journal does not know of
         ("work:publish:1", 40),
-        ("preprocess:write_json:1", 40),  # images.npy is there, its manifest is not
+        ("preprocess:write_manifest:1", 40),  # images.npy is there, its manifest is not
     ],
 )
 def test_killed_and_called_again(tmp_path, undisturbed, point, kept):
@@ -317,7 +317,7 @@ def test_what_does_not_decide_the_images_may_change_on_the_way(tmp_path, undistu
     begun(tmp_path, undisturbed[0], monkeypatch)
     manifest = run(tmp_path, undisturbed[0], label="renamed", workers=2, max_corrupt_fraction=0.2)
     assert f"going on after record 20 of {N}" in capsys.readouterr().err
-    assert manifest["label"] == "renamed"
+    assert manifest.label == "renamed"
     assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
 
 

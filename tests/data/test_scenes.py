@@ -10,6 +10,7 @@ from blurdiff import cli
 from blurdiff.data import lsun, scenes
 from blurdiff.data.preprocess import squash
 from blurdiff.data.scenes import draw_image, synthesize
+from blurdiff.data.synthetic import churchyard
 from blurdiff.errors import UserError
 
 
@@ -65,16 +66,12 @@ def test_what_was_there_is_replaced_or_kept(tmp_path, monkeypatch):
     assert len(records(folder)) == 5
 
 
-def test_images_differ(drawn):
+def test_no_image_is_empty_and_the_set_is_varied(drawn):
     kind, images = drawn
     assert len({image.tobytes() for image in images}) == 60
     assert len({image.size for image in images}) > 20
-    assert draw_image(kind, 0, 5).tobytes() == images[5].tobytes()
-    assert draw_image(kind, 1, 5).tobytes() != images[5].tobytes()
-
-
-def test_no_image_is_empty_and_the_set_is_varied(drawn):
-    pixels = np.stack([np.asarray(squash(image, 32), float) / 255 for image in drawn[1]])
+    assert draw_image(kind, 0, 5).tobytes() == images[5].tobytes() != draw_image(kind, 1, 5).tobytes()
+    pixels = np.stack([np.asarray(squash(image, 32), float) / 255 for image in images])
     grey = pixels.mean(axis=3)
     assert (grey.std(axis=(1, 2)) > 0.04).all()
     assert 0.35 < pixels.mean() < 0.65  # LSUN bedrooms have 0.52, photographs of churches 0.42
@@ -93,6 +90,16 @@ def test_the_spectrum_is_that_of_photographs(drawn):
     rings = [power[np.abs(radius - k) < 0.5].mean() for k in range(2, 16)]
     slope = np.polyfit(np.log(np.arange(2, 16)), np.log(rings), 1)[0]
     assert -3.5 < slope < -2.4
+
+
+def test_by_day_the_sky_over_a_church_is_brighter_than_the_ground_and_bluer(monkeypatch):
+    monkeypatch.setattr(churchyard, "WEATHERS", {"clear": churchyard.WEATHERS["clear"]})
+    monkeypatch.setattr(churchyard, "SEASONS", {"summer": 1})
+    pixels = np.stack([np.asarray(squash(draw_image("church", 0, index), 32), float) for index in range(40)])
+    sky, ground = pixels[:, :4, [*range(6), *range(-6, 0)]], pixels[:, -4:]
+    sky, ground = (part.mean(axis=(1, 2)) for part in (sky, ground))
+    assert (sky.mean(axis=1) > ground.mean(axis=1)).mean() > 0.8
+    assert (sky[:, 2] - sky[:, 0] > ground[:, 2] - ground[:, 0]).mean() > 0.85
 
 
 @pytest.mark.parametrize(("option", "value"), [("n_images", 0), ("workers", 0), ("seed", -1)])

@@ -8,6 +8,7 @@ import scipy.linalg
 import scipy.ndimage
 import torch
 
+from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import samplers
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.process import Process
@@ -28,17 +29,9 @@ PROCESSES = {
 NDIMAGE_MODES = {"zero": "constant", "circular": "wrap", "reflect": "reflect"}
 
 
-def settings(**overrides) -> dict:
-    """Every key of a config's `process` section: the paper's quartic run, with `overrides`."""
-    defaults = {
-        "family": "blur", "n_timesteps": 1000, "noise_schedule": "linear", "beta_1": 1e-4, "beta_N": 0.02,
-        "basis": "gaussian-blur", "border": "zero", "sigma": 0.4, "power": "blur", "floor": 0.0,
-        "f_type": "quartic", "f_N": 0.140625, "f_anchor": "paper", "f_table": None,
-        "direction": "coarse-to-fine", "mode_order": "paper", "sigma_max": 20.0,
-        "objective": "epsilon", "range": "unit",
-    }  # fmt: skip
-    assert set(overrides) <= set(defaults)
-    return defaults | overrides
+def settings(**overrides) -> ProcessConfig:
+    """The paper's quartic run, with `overrides`."""
+    return ProcessConfig(**{"f_type": "quartic", "f_N": 0.140625} | overrides)
 
 
 def build(resolution: int = 6, channels: int = 3, dtype=torch.float64, **overrides) -> Process:

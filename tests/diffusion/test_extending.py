@@ -12,11 +12,13 @@ from diffusion_helpers import at, finite_everywhere, settings
 
 from blurdiff.config import runs as config
 from blurdiff.config import schema as config_schema
-from blurdiff.diffusion import basis, schedules
+from blurdiff.config import settings as known_settings
+from blurdiff.diffusion import basis, denoiser, schedules
 from blurdiff.diffusion.families import build_process
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA_PATH = "workflow/schemas/config.schema.yaml"
+SETTINGS_PATH = "workflow/src/blurdiff/config/settings.py"
+KEYS = {"BASES": "basis", "BLUR_SCHEDULES": "f_type", "OBJECTIVES": "objective"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -30,17 +32,21 @@ def extended(monkeypatch):
     """The package as it is once the document's Python blocks stand in the files that they name."""
     monkeypatch.setattr(basis, "BASES", dict(basis.BASES))
     monkeypatch.setattr(schedules, "BLUR_SCHEDULES", dict(schedules.BLUR_SCHEDULES))
+    monkeypatch.setattr(denoiser, "PREDICTIONS", dict(denoiser.PREDICTIONS))
     for path, code in blocks("python"):
+        if path == SETTINGS_PATH:
+            continue
         assert (ROOT / path).is_file()
         module = importlib.import_module(path.removeprefix("workflow/src/").removesuffix(".py").replace("/", "."))
         exec(code, dict(vars(module)))
 
 
 def test_the_blocks_are_there_and_short():
-    assert [path.rsplit("/", 1)[-1] for path, _ in blocks("python")] == ["basis.py", "schedules.py"]
+    files = [path.rsplit("/", 1)[-1] for path, _ in blocks("python")]
+    assert files == ["basis.py", "settings.py", "schedules.py", "settings.py", "denoiser.py", "settings.py"]
     for _, code in blocks("python"):
         assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    assert [path for path, _ in blocks("yaml")] == [SCHEMA_PATH, SCHEMA_PATH, "config"]
+    assert [path for path, _ in blocks("yaml")] == ["config"]
 
 
 @pytest.mark.usefixtures("extended")
@@ -77,39 +83,43 @@ def test_a_process_with_both():
 
 
 @pytest.fixture
-def extended_schema(tmp_path, monkeypatch):
-    """The schema with the document's lines in place of the lines of the same key."""
-    text = (ROOT / SCHEMA_PATH).read_text(encoding="utf-8")
-    for path, line in blocks("yaml"):
-        if path == SCHEMA_PATH:
-            key = line.split(":")[0]
-            text, count = re.subn(
-                rf"^( +){key}: .*\n", lambda match, line=line: match[1] + line, text, flags=re.MULTILINE
-            )
-            assert count == 1
-    (tmp_path / "schema.yaml").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(config_schema, "SCHEMA", tmp_path / "schema.yaml")
+def extended_schema(monkeypatch):
+    """The names that a config may use, with the document's tuples in place of those of settings.py."""
+    for path, code in blocks("python"):
+        if path == SETTINGS_PATH:
+            given: dict = {}
+            exec(code, given)
+            for name, key in KEYS.items():
+                if name in given:
+                    assert given[name][:-1] == getattr(known_settings, name), "the document's tuple adds one name"
+                    schema = known_settings.ProcessConfig.__dataclass_fields__[key].metadata["schema"]
+                    monkeypatch.setitem(schema, "enum", list(given[name]))
     caches = (config_schema.config_schema, config_schema.settings_schema)
     for cache in caches:
         cache.cache_clear()
     yield
+    monkeypatch.undo()
     for cache in caches:
         cache.cache_clear()
 
 
-def test_the_schema_lines_add_one_name():
-    properties = yaml.safe_load((ROOT / SCHEMA_PATH).read_text(encoding="utf-8"))["$defs"]["process"]["properties"]
-    for new, (_, line) in zip(("hartley", "exponential"), blocks("yaml"), strict=False):
-        ((key, given),) = yaml.safe_load(line).items()
-        assert {**given, "enum": [name for name in given["enum"] if name != new]} == properties[key]
-        assert new in given["enum"]
-        assert new not in properties[key]["enum"]
+@pytest.mark.usefixtures("extended")
+def test_the_new_prediction():
+    """A network that predicts v perfectly gives ε̄ back."""
+    process = build_process(settings(), 6).to("cpu", torch.float64)
+    x_0, noise = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    for i in (1, 500, 1000):
+        steps = torch.full((2,), i)
+        v = denoiser.PREDICTIONS["v"].target(process, x_0, noise, steps)
+        perfect = denoiser.Denoiser(lambda x, i, v=v: v, process, "v")
+        x_i = process.to_modes(process.q_sample(x_0, steps, noise))
+        torch.testing.assert_close(process.to_pixels(perfect.epsilon(x_i, at(i))), noise, rtol=0, atol=1e-11)
 
 
 @pytest.mark.usefixtures("extended", "extended_schema")
-def test_a_config_with_both():
-    runs = yaml.safe_load(blocks("yaml")[2][1])
+def test_a_config_with_all():
+    runs = yaml.safe_load(blocks("yaml")[0][1])
     raw = {"datasets": {"bedroom": {"synthetic": "bedroom"}}, "training": {"iterations": 1}, **runs}
     resolved = config.resolve_runs(config.check_config(raw))[0]
-    assert resolved["process"]["basis"] == "hartley"
-    assert build_process(resolved["process"], 6).blur[-1] > 0
+    assert (resolved.process.basis, resolved.process.objective) == ("hartley", "v")
+    assert build_process(resolved.process, 6).blur[-1] > 0

@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusion_helpers import build
 
+from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import timesteps
 from blurdiff.errors import UserError
 
@@ -24,6 +25,12 @@ def test_grids_have_exactly_their_steps(kind, overrides):
     assert timesteps.step_grid(process, None, kind) == list(range(1000, -1, -1))
     assert timesteps.step_grid(process, None, kind, start=999) == list(range(999, -1, -1))
     assert timesteps.step_grid(process, 5, kind, start=999)[0] == 999
+
+
+@pytest.mark.parametrize(("skip", "last"), [(False, 50), (True, 49)])
+def test_last_trained_timestep(skip, last):
+    found = ProcessConfig(n_timesteps=50, skip_last_timestep=skip).last_timestep
+    assert found == last and type(found) is int
 
 
 def test_uniform_and_quadratic_grids():

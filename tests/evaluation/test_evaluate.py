@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from blurdiff.cli import main
+from blurdiff.config.runs import read_settings
+from blurdiff.evaluation.evaluate import describe_run
 from blurdiff.evaluation.features import FeatureNetwork
-from blurdiff.evaluation.frechet import frechet_distance, kernel_distance, read_statistics
+from blurdiff.evaluation.frechet import frechet_distance, kernel_distance
+from blurdiff.evaluation.records import read_reference
 
 R, D, N = 4, 5, 30
 SETTINGS = {
@@ -98,22 +101,28 @@ def test_evaluation(folder, quick, capsys):
         **{"f_type": "log", "f_N": 0.6, "direction": "coarse-to-fine", "mode_order": "paper", "basis": "gaussian-blur"},
         **{"iterations": 700, "n_steps": 50, "sampler": "reverse-diffusion"},
     }
-    own = read_statistics(folder / "own.npz")
-    np.testing.assert_allclose(own["mu"], x.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(own["sigma"], np.cov(x.T), rtol=1e-4, atol=1e-5)
-    assert own["n"] == N
+    own = read_reference(folder / "own.npz")
+    np.testing.assert_allclose(own.mu, x.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(own.sigma, np.cov(x.T), rtol=1e-4, atol=1e-5)
+    assert own.n == N
     features = np.load(folder / "features.npy")
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, x, rtol=1e-4, atol=1e-5)
     assert "bedroom_log, seed 3: FD-EfficientNet-Lite0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("n_steps", "skip", "steps"), [(None, False, 50), (None, True, 49), (7, True, 7)])
+def test_all_steps_are_those_that_were_trained(n_steps, skip, steps):
+    changes = {"process": {**SETTINGS["process"], "skip_last_timestep": skip}, "sampling": {"n_steps": n_steps}}
+    assert describe_run(read_settings(json.dumps(SETTINGS | changes)))["n_steps"] == steps
+
+
 def test_samples_that_are_the_real_images_have_distance_zero(folder, quick):
     assert stage(folder) == 0
-    own = read_statistics(folder / "own.npz")
-    write_reference(folder, mu=own["mu"], sigma=own["sigma"])
+    own = read_reference(folder / "own.npz")
+    write_reference(folder, mu=own.mu, sigma=own.sigma)
     assert stage(folder) == 0
-    assert abs(json.loads((folder / "fid.json").read_text())["value"]) < 1e-9 * np.trace(own["sigma"])
+    assert abs(json.loads((folder / "fid.json").read_text())["value"]) < 1e-9 * np.trace(own.sigma)
 
 
 def test_reference_without_floor(folder, quick):
@@ -148,12 +157,12 @@ def spoil(folder, kind):
         return {}, "cannot read"
     if kind == "truncated samples":
         samples.write_bytes(samples.read_bytes()[:-30])
-        return {}, "samples.npz is damaged"
+        return {}, "samples.npz: it is damaged"
     if kind == "flipped samples":
         data = bytearray(samples.read_bytes())
         data[len(data) // 2] ^= 1
         samples.write_bytes(data)
-        return {}, "samples.npz is damaged"
+        return {}, "samples.npz: it is damaged"
     if kind == "no arr_0":
         np.savez(samples, images=images)
         return {}, "arr_0 is missing"
@@ -186,7 +195,7 @@ def spoil(folder, kind):
         return {}, "features of inception"
     if kind == "no iterations":
         (folder / "settings.json").write_text(json.dumps({**SETTINGS, "training": {}}))
-        return {}, "iterations is missing"
+        return {}, "training.iterations"
     if kind == "no settings":
         return {"settings": folder / "absent.json"}, "absent.json"
     option, value = kind.split("=")

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from blurdiff.errors import UserError
 from blurdiff.evaluation.frechet import (
     CHUNK_ROWS,
     accumulate,
@@ -10,9 +9,7 @@ from blurdiff.evaluation.frechet import (
     kernel_distance,
     merge,
     moments,
-    read_statistics,
     remove,
-    write_arrays,
 )
 
 
@@ -151,59 +148,3 @@ def test_kernel_distance_is_unbiased():
     values = [kernel_distance(*rng.normal(size=(2, 20, 3)).astype(np.float32)) for _ in range(400)]
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
     assert kernel_distance(rng.normal(size=(200, 3)), rng.normal(1, 1, size=(200, 3))) > 1
-
-
-def test_statistics_files(tmp_path):
-    m = moments(np.random.default_rng(9).normal(size=(20, 4)))
-    own, foreign = tmp_path / "own.npz", tmp_path / "foreign.npz"
-    write_arrays(own, {"mu": m.mu, "sigma": m.sigma, "n": np.int64(m.n), "network": "inception"})
-    np.savez_compressed(foreign, mu=m.mu, sigma=m.sigma)  # as pytorch-fid writes them
-    read = read_statistics(own)
-    assert int(read["n"]) == 20 and str(read["network"]) == "inception"
-    np.testing.assert_array_equal(read["sigma"], m.sigma)
-    assert read_statistics(foreign).keys() == {"mu", "sigma"}
-
-
-def damaged(path, kind):
-    good = {"mu": np.zeros(3), "sigma": np.eye(3)}
-    if kind == "missing":
-        return "cannot read"
-    if kind == "truncated":
-        np.savez(path, **good)
-        path.write_bytes(path.read_bytes()[:-40])
-        return "damaged or no .npz"
-    if kind == "flipped":
-        np.savez(path, **good)
-        data = bytearray(path.read_bytes())
-        data[data.index(np.eye(3).tobytes()) + 2] ^= 1
-        path.write_bytes(data)
-        return "damaged or no .npz"
-    if kind == "empty":
-        path.touch()
-        return "damaged or no .npz"
-    if kind == "npy":
-        with open(path, "wb") as file:
-            np.save(file, np.eye(3))
-        return "damaged or no .npz"
-    if kind == "pickle":
-        np.savez(path, mu=np.array([{}], object), sigma=np.eye(3))
-        return "damaged or no .npz"
-    if kind == "no sigma":
-        np.savez(path, mu=np.zeros(3))
-        return "sigma is missing"
-    if kind == "shape":
-        np.savez(path, mu=np.zeros(3), sigma=np.eye(4))
-        return "no mean and covariance"
-    np.savez(path, mu=np.array([0, np.nan, 0]), sigma=np.eye(3))
-    return "not finite"
-
-
-@pytest.mark.parametrize(
-    "kind", ["missing", "truncated", "flipped", "empty", "npy", "pickle", "no sigma", "shape", "not finite"]
-)
-def test_bad_statistics_files(tmp_path, kind):
-    path = tmp_path / "statistics.npz"
-    message = damaged(path, kind)
-    with pytest.raises(UserError, match=message) as error:
-        read_statistics(path)
-    assert str(path) in str(error.value)

@@ -8,7 +8,8 @@ import torch
 from blurdiff.cli import main
 from blurdiff.evaluation import reference
 from blurdiff.evaluation.features import FeatureNetwork
-from blurdiff.evaluation.frechet import frechet_distance, read_statistics
+from blurdiff.evaluation.frechet import frechet_distance
+from blurdiff.evaluation.records import read_reference
 
 R, D = 4, 5
 
@@ -52,23 +53,23 @@ def features_of(images):
 def test_statistics_and_floor(tmp_path, quick, capsys):
     images = make_data(tmp_path, 100)
     assert stage(tmp_path, repeats=4) == 0
-    found = read_statistics(tmp_path / "statistics.npz")
+    found = read_reference(tmp_path / "statistics.npz")
     x = features_of(images)
-    np.testing.assert_allclose(found["mu"], x.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found["sigma"], np.cov(x, rowvar=False), rtol=1e-5, atol=1e-6)
-    assert found["n"] == 100 and found["floor_n"] == 20 and found["floor"].shape == (4,)
-    assert str(found["network"]) == "efficientnet-lite0" and str(found["metric"]) == "FD-EfficientNet-Lite0"
-    assert str(found["weights_sha256"]) == "f" * 64 and found["input_size"] == 128 and found["resolution"] == R
-    assert str(found["images_sha256"]) == hashlib.sha256(images.tobytes()).hexdigest()
+    np.testing.assert_allclose(found.mu, x.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-5, atol=1e-6)
+    assert found.n == 100 and found.floor_n == 20 and found.floor.shape == (4,)
+    assert found.network == "efficientnet-lite0" and found.metric == "FD-EfficientNet-Lite0"
+    assert found.weights_sha256 == "f" * 64 and found.input_size == 128 and found.resolution == R
+    assert found.images_sha256 == hashlib.sha256(images.tobytes()).hexdigest()
 
     # The subsets, recognised by their features, then the floor from the images themselves.
     subsets = reference.draw_subsets(100, 20, 4, seed=0)
-    np.testing.assert_allclose(found["features"], x[subsets[0]], rtol=1e-4, atol=1e-5)
-    for subset, value in zip(subsets, found["floor"], strict=True):
+    np.testing.assert_allclose(found.features, x[subsets[0]], rtol=1e-4, atol=1e-5)
+    for subset, value in zip(subsets, found.floor, strict=True):
         part, rest = x[subset], np.delete(x, subset, axis=0)
         expected = frechet_distance(part.mean(0), np.cov(part.T), rest.mean(0), np.cov(rest.T))
         assert value == pytest.approx(expected, rel=1e-4)
-    assert f"100 images; FD-EfficientNet-Lite0 floor of 20 images: {found['floor'][0]:.4g}" in capsys.readouterr().out
+    assert f"100 images; FD-EfficientNet-Lite0 floor of 20 images: {found.floor[0]:.4g}" in capsys.readouterr().out
 
 
 def test_same_seed_same_file_whatever_the_batch(tmp_path, quick):
@@ -76,7 +77,7 @@ def test_same_seed_same_file_whatever_the_batch(tmp_path, quick):
     values = []
     for name, seed, batch_size in (("a", 1, 7), ("b", 1, 64), ("c", 2, 7)):
         assert stage(tmp_path, seed=seed, batch_size=batch_size, output=tmp_path / f"{name}.npz") == 0
-        values.append(read_statistics(tmp_path / f"{name}.npz")["floor"])
+        values.append(read_reference(tmp_path / f"{name}.npz").floor)
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
     assert not np.allclose(values[0], values[2], rtol=1e-2)
 
@@ -85,9 +86,9 @@ def test_same_seed_same_file_whatever_the_batch(tmp_path, quick):
 def test_floor_needs_twice_the_samples(tmp_path, quick, capsys, n, there):
     make_data(tmp_path, n)
     assert stage(tmp_path) == 0
-    found = read_statistics(tmp_path / "statistics.npz")
-    assert found["floor"].shape == (3,) and np.isfinite(found["floor"]).all() == there
-    assert len(found["features"]) == min(n, 20)
+    found = read_reference(tmp_path / "statistics.npz")
+    assert found.floor.shape == (3,) and np.isfinite(found.floor).all() == there
+    assert len(found.features) == min(n, 20)
     assert (f"none, {n} images are fewer than 2 x 20" in capsys.readouterr().out) == (not there)
 
 
@@ -117,7 +118,7 @@ def break_data(folder, kind):
         return {}, "sha256"
     if kind == "list as manifest":
         (folder / "other.json").write_text("[]")
-        return {"manifest": folder / "other.json"}, "sha256 is None"
+        return {"manifest": folder / "other.json"}, "other.json"
     if kind == "one image":
         make_data(folder, 1)
         return {}, "at least 2"

@@ -7,7 +7,12 @@ import safetensors.torch
 import torch
 
 from blurdiff.cli import main
+from blurdiff.config.runs import read_settings
+from blurdiff.diffusion.denoiser import Denoiser
+from blurdiff.diffusion.families import build_process
 from blurdiff.evaluation import features
+from blurdiff.evaluation import study as study_module
+from blurdiff.evaluation.records import Evaluation
 from blurdiff.evaluation.study import COLUMNS
 from blurdiff.network.unet import UNet
 from blurdiff.reporting import samplers as report
@@ -85,6 +90,39 @@ def test_one_row_a_sampler_and_number_of_steps_with_evaluations_counted(study):
     assert (table["metric"] == "FD-EfficientNet-Lite0").all()
     assert np.isfinite(table["value"]).all()
     assert (table["floor"] == 6).all()  # of as many images: floor_n is the study's count
+
+
+def test_a_study_starts_at_the_last_trained_timestep(tmp_path, monkeypatch):
+    """With skip_last_timestep the network never saw timestep 12, so no sampler may ask it about that."""
+    asked = []
+    monkeypatch.setattr(study_module, "read_reference", lambda path: None)
+    monkeypatch.setattr(study_module, "check_reference", lambda *_: None)
+    monkeypatch.setattr(study_module, "check_features", lambda *_: None)
+    monkeypatch.setattr(study_module.features, "load_network", lambda *_: None)
+    monkeypatch.setattr(study_module, "load_denoiser", load_stand_in(asked))
+    monkeypatch.setattr(study_module.features, "extract", lambda *_: [np.zeros((2, 3))])
+    monkeypatch.setattr(study_module, "compare", lambda *_: Evaluation("FID", 1.0, 2, *[None] * 11))
+    for skip, last in ((False, 12), (True, 11)):
+        asked.clear()
+        settings = read_settings(
+            json.dumps({**SETTINGS, "process": {**SETTINGS["process"], "skip_last_timestep": skip}})
+        )
+        study_module.study(settings, "model", "reference", tmp_path / "study.csv", samplers=[{"sampler": "ddim"}],
+                           n_steps=[3], n_samples=2, network="inception")  # fmt: skip
+        assert len(asked) == 3 and asked[0] == last
+
+
+def load_stand_in(asked):
+    """In place of load_denoiser: a network that predicts no noise and notes the timesteps it is asked about."""
+
+    def load(settings, model, threads):
+        def predict(x, i):
+            asked.append(int(i[0]))
+            return torch.zeros_like(x)
+
+        return Denoiser(predict, build_process(settings.process, settings.resolution), "epsilon")
+
+    return load
 
 
 def arguments(study, folder):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from blurdiff.cli import main
+from blurdiff.config.settings import NetworkConfig
 from blurdiff.errors import UserError
 from blurdiff.network import conversion as weights
 from blurdiff.network.model_file import load_model
@@ -398,4 +399,4 @@ def test_paper_network_cannot_be_exported():
         network = UNet(64, 128, [1, 2, 3, 4], 3, [16, 8], 4)
     settings = {"channels": 128, "multipliers": [1, 2, 3, 4], "n_heads": 4}
     with pytest.raises(UserError, match="384, 512 are 96, 128 wide"):
-        weights.to_diffusers(network, settings, 64)
+        weights.to_diffusers(network, NetworkConfig(**settings), 64)

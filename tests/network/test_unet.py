@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from blurdiff.config.settings import NetworkConfig
 from blurdiff.network import conversion as weights
 from blurdiff.network.unet import Attention, UNet, timestep_embedding
 
@@ -104,7 +105,7 @@ def test_agrees_with_diffusers(resolution, changes):
 
     settings = {**SMALL, **changes}
     network = randomized(UNet(resolution, **settings))
-    state, config = weights.to_diffusers(network, settings, resolution)
+    state, config = weights.to_diffusers(network, NetworkConfig(**settings), resolution)
     theirs = UNet2DModel.from_config(config).eval()
     theirs.load_state_dict(state, strict=True)
     x, i = batch(resolution)

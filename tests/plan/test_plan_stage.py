@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from snakemake.utils import update_config
 
-from blurdiff.config.runs import load_config, resolve_runs
-from blurdiff.plan import counts, estimate
-from blurdiff.plan.calibrate import Rate
+from blurdiff.config.runs import check_config, load_config, resolve_runs
+from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.samplers import SAMPLERS
+from blurdiff.plan import counts, rates
+from blurdiff.plan.rates import Rate
+from blurdiff.plan.work import evaluations
 
 CONFIGS = Path(__file__).resolve().parents[2] / "config"
 PAPER_IMAGES = {"bedroom": 3_033_042, "church": 126_227}
@@ -53,6 +58,7 @@ def test_the_paper(workplace, planned):
     shutil.copy(CONFIGS / "paper.yaml", workplace)
     plan = planned("paper.yaml", options=["--no-calibration", "--tflops", "100"])
     assert plan["network"]["parameters"] == 121_060_483
+    assert round(plan["network"]["forward"] / 1e9, 1) == 79.4
     assert {name: part["n_images"] for name, part in plan["datasets"].items()} == PAPER_IMAGES
     assert plan["disk"]["images.npy"]["bytes"] == 12_288 * sum(PAPER_IMAGES.values())
     assert plan["disk"]["LMDBs"]["bytes"] == 45_922_737_680 + 2_448_463_466
@@ -60,9 +66,8 @@ def test_the_paper(workplace, planned):
     assert memory["images"] == 12_288 * 3_033_042
     assert sum(memory["bytes"].values()) < 16e9
     hours = plan["totals"]["gpu_flops"] / 100e12 / 3600
-    assert f"in all = {hours:.3g} hours at 100 TFLOP/s" in planned(
-        "paper.yaml", options=["--no-calibration", "--tflops", "100"], as_json=False
-    )
+    text = planned("paper.yaml", options=["--no-calibration", "--tflops", "100"], as_json=False)
+    assert f"in all = {hours:.3g} hours at 100 TFLOP/s" in text
 
 
 def test_one_network_of_several_runs_is_planned_once(workplace, planned, tiny):
@@ -82,13 +87,9 @@ def test_one_network_of_several_runs_is_planned_once(workplace, planned, tiny):
 
 
 def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, tiny):
-    from blurdiff.diffusion.families import build_process
-    from blurdiff.diffusion.samplers import SAMPLERS
-    from blurdiff.plan.jobs import evaluations
-
-    settings = resolve_runs(load_config_of(tiny))[0]
+    settings = resolve_runs(check_config(tiny))[0]
     process = build_process(settings["process"], 16)
-    for name in set(SAMPLERS) - {"ode-adaptive"}:
+    for name in SAMPLERS:
         calls = []
 
         def epsilon(x, i, calls=calls):
@@ -99,18 +100,10 @@ def test_samplers_evaluate_the_network_as_often_as_planned(workplace, planned, t
         assert evaluations(name, 3) == len(calls), name
 
 
-def load_config_of(config):
-    from blurdiff.config.runs import check_config
-
-    return check_config(config)
-
-
 def test_hours_follow_the_work(workplace, planned, tiny, monkeypatch):
     """With given rates the times are exact: twice the iterations, twice the hours; GPU-hours are hours of GPUs."""
-    monkeypatch.setattr("blurdiff.plan.calibrate.start", lambda: (Rate(0.0, ""), 0))
-    monkeypatch.setattr(
-        estimate, "measure", lambda work, *_: Rate({"train": 0.5, "sample": 0.25}.get(work.kind, 0), "")
-    )
+    monkeypatch.setattr("blurdiff.plan.rates.start", lambda: (0.0, 0))
+    monkeypatch.setattr(rates, "measure", lambda work, *_: Rate({"train": 0.5, "sample": 0.25}.get(work.kind, 0), ""))
     tiny["sampler_study"] = {}
     plan = planned(tiny, options=["--cores", "1"])
     assert stage(plan, "train")["seconds"] == 2 * 4 * 2 * 0.5
@@ -135,7 +128,7 @@ def test_without_a_gpu_its_hours_are_not_guessed(workplace, planned, tiny, monke
     tiny["sampler_study"] = {}
     tiny["training"]["device"] = "cuda"
     options = ["--calibration-seconds", "0.01", "--cores", "1"]
-    monkeypatch.setattr("blurdiff.plan.calibrate.start", lambda: (Rate(1.0, ""), 10**8))
+    monkeypatch.setattr("blurdiff.plan.rates.start", lambda: (1.0, 10**8))
     plan = planned(tiny, options=options)
     assert plan["totals"]["gpu_hours"] is plan["totals"]["wall_hours"] is stage(plan, "train")["seconds"] is None
     assert plan["totals"]["cpu_hours"] > 0
@@ -165,15 +158,13 @@ def test_calibration_on_this_cpu(workplace, planned, tiny):
 
 
 def test_several_files_are_laid_over_one_another(workplace, planned, tiny):
-    from snakemake.utils import update_config
-
     upper = {"training": {"iterations": 7}, "seeds": [3, 4]}
     plan = planned(tiny, upper)
     assert plan["config"] == "config0.yaml + config1.yaml"
     assert [model["iterations"] for model in plan["models"]] == [7] * 4
     merged = dict(tiny)
     update_config(merged, upper)
-    (Path("merged.yaml")).write_text(__import__("yaml").safe_dump(merged))
+    Path("merged.yaml").write_text(yaml.safe_dump(merged))
     assert planned("merged.yaml")["stages"] == plan["stages"]
 
 

@@ -167,15 +167,16 @@ def test_states_are_displayed_by_one_linear_map_a_timestep():
 
 def test_forward_states_agree_with_the_process_without_noise(settings):
     """Without blur the blurred image is the image; with it, the separable blur matrix to the power F(i)."""
+    from blurdiff.config.runs import complete_settings
     from blurdiff.reporting.strips import forward_states
 
     rng = np.random.default_rng(0)
     x0 = rng.uniform(size=(8, 8, 3))
     steps = np.array([0, 7, 20])
-    states, blurred = forward_states(settings(f_type="none", f_N=0.0), x0, steps, seed=0)
+    states, blurred = forward_states(complete_settings(settings(f_type="none", f_N=0.0)), x0, steps, seed=0)
     np.testing.assert_allclose(states[0], x0, atol=1e-5)
     np.testing.assert_allclose(blurred, np.broadcast_to(x0, blurred.shape), atol=1e-5)
-    _, blurred = forward_states(settings(f_type="linear", f_N=0.5), x0, steps, seed=0)
+    _, blurred = forward_states(complete_settings(settings(f_type="linear", f_N=0.5)), x0, steps, seed=0)
     taps = np.exp(-(np.arange(-7, 8) ** 2) / (2 * 0.4**2))
     taps /= taps.sum()
     matrix = np.array([[taps[7 + column - row] for column in range(8)] for row in range(8)])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from blurdiff.config.runs import complete_settings
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels
 from blurdiff.reporting.style import looks
@@ -63,14 +64,14 @@ def test_settings_are_read_inline_or_from_a_file(settings, tmp_path):
     runs = [settings(), settings("church")]
     path = tmp_path / "runs.json"
     path.write_text(json.dumps(runs))
-    assert labels.read_runs(json.dumps(runs)) == labels.read_runs(str(path)) == runs
+    expected = [complete_settings(run) for run in runs]
+    assert labels.read_runs([json.dumps(runs)]) == labels.read_runs([str(path)]) == expected
 
 
 @pytest.mark.parametrize(
     "change, word",
     [
         (lambda run: run.pop("dataset"), "dataset"),
-        (lambda run: run["process"].pop("f_type"), "process.f_type"),
         (lambda run: run.update(training=3), "training"),
         (lambda run: run.update(resolution=16), "resolution"),
     ],
@@ -79,13 +80,13 @@ def test_incomplete_or_mixed_settings_are_refused(settings, change, word):
     runs = [settings(), settings("church")]
     change(runs[1])
     with pytest.raises(UserError, match=word):
-        labels.read_runs(json.dumps(runs))
+        labels.read_runs([json.dumps(runs)])
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "[1]", '[{"run": ', "absent.json"])
 def test_what_is_no_list_of_settings_is_refused(text):
     with pytest.raises(UserError):
-        labels.read_runs(text)
+        labels.read_runs([text])
 
 
 def test_what_most_runs_share_is_not_told(settings):

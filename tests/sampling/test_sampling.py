@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from blurdiff.cli import main
-from blurdiff.config.runs import read_settings
+from blurdiff.config.runs import complete_settings
 from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.errors import UserError
 from blurdiff.network.unet import UNet
@@ -26,8 +26,10 @@ NETWORK = {
 }
 SETTINGS = {
     "run": "tiny",
+    "dataset": "noise",
     "seed": 3,
     "resolution": 8,
+    "training": {"iterations": 1},
     "process": {"n_timesteps": 12, "f_type": "quartic", "f_N": 0.5, "beta_1": 0.01, "beta_N": 0.2},
     "network": NETWORK,
     "sampling": {"n_samples": 10, "shard_size": 5, "batch_size": 5, "n_strip": 2, "n_snapshots": 4, "n_steps": 12},
@@ -36,7 +38,7 @@ SETTINGS = {
 
 @pytest.fixture
 def settings():
-    return read_settings(json.dumps(SETTINGS))
+    return complete_settings(SETTINGS).as_dict()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +63,7 @@ def same(a, b):
 
 
 def test_shard_has_images_and_strips(settings, model):
-    shard = sampling.sample_shard(settings, str(model), 0, 1)
+    shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert shard["arr_0"].shape == (5, 8, 8, 3)
     assert shard["arr_0"].dtype == np.uint8
     assert shard["strip_timesteps"].tolist() == [12, 5, 1, 0]
@@ -82,7 +84,7 @@ def test_shard_has_images_and_strips(settings, model):
 def test_compiled_path_pads_and_copies(settings, model, monkeypatch, batch_size):
     """With a function that is as strict as a CUDA graph: one shape, and its result overwritten by the next call."""
     settings["sampling"]["n_strip"] = 5
-    whole = sampling.sample_shard(settings, str(model), 0, 1)
+    whole = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     shapes, result = set(), []
 
     def as_graph(function, trial, device):
@@ -97,7 +99,7 @@ def test_compiled_path_pads_and_copies(settings, model, monkeypatch, batch_size)
 
     monkeypatch.setattr(compiling, "compile_or_plain", as_graph)
     settings["sampling"].update(compile=True, batch_size=batch_size)
-    parts = sampling.sample_shard(settings, str(model), 0, 1)
+    parts = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert len(shapes) == 1
     assert np.abs(whole["strip_x"] - parts["strip_x"]).max() < 1e-4 * np.abs(whole["strip_x"]).max()
     assert np.abs(whole["arr_0"].astype(int) - parts["arr_0"]).max() <= 1
@@ -109,29 +111,29 @@ def test_compiled_path_pads_and_copies(settings, model, monkeypatch, batch_size)
 @needs_compiler
 def test_compiled_samples(settings, model):
     settings["sampling"]["n_strip"] = 5
-    plain = sampling.sample_shard(settings, str(model), 0, 1)
+    plain = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     settings["sampling"].update(compile=True, batch_size=3)
-    fast = sampling.sample_shard(settings, str(model), 0, 1)
+    fast = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert np.abs(plain["strip_x"] - fast["strip_x"]).max() < 1e-4 * np.abs(plain["strip_x"]).max()
     assert np.abs(plain["arr_0"].astype(int) - fast["arr_0"]).max() <= 1
 
 
 def test_strip_starts_from_white_noise(settings, model):
     settings["sampling"].update(shard_size=400, batch_size=400, n_strip=400, n_steps=2, n_snapshots=2)
-    start = sampling.sample_shard(settings, str(model), 0, 1)["strip_x"][0]
+    start = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"][0]
     n = start.size  # 76,800 numbers: the mean is within 5/√n of 0, the variance within 5·√(2/n) of 1
     assert abs(start.mean()) < 5 / math.sqrt(n)
     assert abs(start.var() - 1) < 5 * math.sqrt(2 / n)
 
 
 def test_shard_depends_on_seed_and_shard_alone(settings, model):
-    first = sampling.sample_shard(settings, str(model), 1, 1)
+    first = sampling.sample_shard(complete_settings(settings), str(model), 1, 1)
     torch.manual_seed(99)  # the global generator must not matter
     settings["sampling"]["n_samples"] = 1000
-    assert same(first, sampling.sample_shard(settings, str(model), 1, 1))
-    others = [sampling.sample_shard(settings, str(model), 0, 1)]
+    assert same(first, sampling.sample_shard(complete_settings(settings), str(model), 1, 1))
+    others = [sampling.sample_shard(complete_settings(settings), str(model), 0, 1)]
     settings["seed"] = 4
-    others += [sampling.sample_shard(settings, str(model), shard, 1) for shard in (0, 1)]
+    others += [sampling.sample_shard(complete_settings(settings), str(model), shard, 1) for shard in (0, 1)]
     images = [first["arr_0"], *(other["arr_0"] for other in others)]
     for k, image in enumerate(images):
         for other in images[k + 1 :]:
@@ -143,9 +145,9 @@ def test_batch_size_does_not_change_the_images(settings, model, batch_size):
     """A convolution may sum in another order for another batch: float32 states agree to 1e-4 after 12 steps, and the
     images to one of 256 values."""
     settings["sampling"]["n_strip"] = 5
-    whole = sampling.sample_shard(settings, str(model), 0, 1)
+    whole = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     settings["sampling"]["batch_size"] = batch_size
-    parts = sampling.sample_shard(settings, str(model), 0, 1)
+    parts = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert np.abs(whole["strip_x"] - parts["strip_x"]).max() < 1e-4 * np.abs(whole["strip_x"]).max()
     assert np.abs(whole["arr_0"].astype(int) - parts["arr_0"]).max() <= 1
 
@@ -163,14 +165,14 @@ def test_batch_size_does_not_change_the_images(settings, model, batch_size):
 def test_strip_timesteps(settings, model, changes, timesteps):
     """n_snapshots of them, spaced quadratically among the steps."""
     settings["sampling"].update(changes)
-    shard = sampling.sample_shard(settings, str(model), 0, 1)
+    shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert shard["strip_timesteps"].tolist() == timesteps
     assert len(shard["strip_x"]) == len(shard["strip_x0"]) == len(timesteps)
 
 
 def test_skipped_last_timestep(settings, model):
-    settings["process"]["skip_last_timestep"] = True
-    assert sampling.sample_shard(settings, str(model), 0, 1)["strip_timesteps"][0] == 11
+    settings["process"]["skip_last_timestep"], settings["sampling"]["n_steps"] = True, None
+    assert sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_timesteps"][0] == 11
 
 
 def test_released_prediction_stays_blurred(settings, model):
@@ -178,7 +180,7 @@ def test_released_prediction_stays_blurred(settings, model):
 
     def shard(strip_x0):
         settings["sampling"]["strip_x0"] = strip_x0
-        return sampling.sample_shard(settings, str(model), 0, 1)
+        return sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
 
     exact, released = shard("exact"), shard("released")
     assert np.array_equal(exact["strip_x"], released["strip_x"])
@@ -193,7 +195,7 @@ def test_released_prediction_stays_blurred(settings, model):
 def test_every_sampler_runs_from_the_settings(settings, model, sampler, objective):
     settings["process"]["objective"] = objective
     settings["sampling"].update(sampler=sampler, eta=0.5, n_steps=4)
-    shard = sampling.sample_shard(settings, str(model), 0, 1)
+    shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert shard["strip_timesteps"][0] == 12
     assert shard["strip_timesteps"][-1] == 0
     assert shard["arr_0"].shape == (5, 8, 8, 3)
@@ -202,7 +204,7 @@ def test_every_sampler_runs_from_the_settings(settings, model, sampler, objectiv
 def test_options_reach_their_samplers(settings, model):
     def images(**changes):
         changed = {**settings, "sampling": {**settings["sampling"], **changes}}
-        return sampling.sample_shard(changed, str(model), 0, 1)["arr_0"]
+        return sampling.sample_shard(complete_settings(changed), str(model), 0, 1)["arr_0"]
 
     assert not np.array_equal(images(noise_free_steps=0), images(noise_free_steps=2))
     assert not np.array_equal(images(sampler="ddim", eta=0.0), images(sampler="ddim", eta=1.0))
@@ -218,7 +220,7 @@ def command(settings, model, output, shard="0"):
 def test_command_writes_the_shard(settings, model, tmp_path):
     assert main(command(settings, model, tmp_path / "shards" / "1.npz", "1")) == 0
     with np.load(tmp_path / "shards" / "1.npz", allow_pickle=False) as file:
-        assert same(dict(file), sampling.sample_shard(settings, str(model), 1, 1))
+        assert same(dict(file), sampling.sample_shard(complete_settings(settings), str(model), 1, 1))
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["1.npz"]
 
 
@@ -252,14 +254,14 @@ def test_no_model(settings, tmp_path, capsys):
 def test_no_gpu(settings, model):
     settings["sampling"]["device"] = "cuda"
     with pytest.raises(UserError, match="no GPU"):
-        sampling.sample_shard(settings, str(model), 0, 1)
+        sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
 
 
 def test_bf16_is_close(settings, model):
     """bf16 has 8 bits: a state moves by some hundredths."""
-    whole = sampling.sample_shard(settings, str(model), 0, 1)["strip_x"]
+    whole = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"]
     settings["sampling"]["precision"] = "bf16"
-    rough = sampling.sample_shard(settings, str(model), 0, 1)["strip_x"]
+    rough = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"]
     difference = np.abs(whole - rough).mean() / whole.std()
     assert 1e-5 < difference < 0.05
 
@@ -270,6 +272,6 @@ def test_compiled_samples_on_the_gpu_are_the_plain_ones(settings, model, capsys)
     found = []
     for compile_it in (False, True):
         settings["sampling"]["compile"] = compile_it
-        found.append(sampling.sample_shard(settings, str(model), 0, 1)["strip_x"])
+        found.append(sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"])
     assert "torch.compile failed" not in capsys.readouterr().err
     assert np.abs(found[0] - found[1]).max() < 1e-3 * np.abs(found[0]).max()

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import errno
 import fcntl
 import resource
@@ -7,6 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from blurdiff.config.runs import complete_settings
+from blurdiff.config.settings import TrainingConfig
 from blurdiff.errors import UserError
 from blurdiff.network import model_file
 from blurdiff.network.unet import UNet
@@ -17,7 +20,7 @@ SHA = "0" * 64
 
 
 def fingerprint(settings, sha256=SHA):
-    return store.fingerprint(store.fingerprinted(settings, sha256))
+    return store.fingerprint(store.fingerprinted(complete_settings(settings), sha256))
 
 
 def load_newest(folder, training_state, iterations):
@@ -77,11 +80,10 @@ def test_every_key_is_decided_about(settings):
     tested = {(mark.args[1][k][0], mark.args[1][k][1])
               for mark in test_fingerprint_changes_with_what_determines_the_weights.pytestmark
               for k in range(len(mark.args[1]))}  # fmt: skip
+    how = {field.name for field in dataclasses.fields(TrainingConfig) if field.metadata["how"]} | {"iterations"}
     assert {key for section, key in tested if section == "process"} | {"f_table"} == set(settings["process"])
     assert {key for section, key in tested if section == "network"} == set(settings["network"])
-    assert {key for section, key in tested if section == "training"} | set(store.NOT_FINGERPRINTED) == set(
-        settings["training"]
-    )
+    assert {key for section, key in tested if section == "training"} | how == set(settings["training"])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 def test_full_disk_keeps_the_checkpoints(settings, tmp_path):
     """A write that fails half-way is one clear error, and leaves what was there."""
     network = UNet(8, **settings["network"])
-    training_state = state.TrainingState(network, settings, torch.device("cpu"))
+    training_state = state.TrainingState(network, complete_settings(settings), torch.device("cpu"))
     state.save_checkpoint(tmp_path, training_state)
     training_state.iteration = 4
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -185,7 +187,9 @@ def test_full_disk_keeps_the_checkpoints(settings, tmp_path):
 
 
 def test_checkpoints_are_weights_only_and_the_newest_two_stay(settings, tmp_path):
-    training_state = state.TrainingState(UNet(8, **settings["network"]), settings, torch.device("cpu"))
+    training_state = state.TrainingState(
+        UNet(8, **settings["network"]), complete_settings(settings), torch.device("cpu")
+    )
     for iteration in (2, 4, 6, 8):
         training_state.iteration = iteration
         state.save_checkpoint(tmp_path, training_state)
@@ -209,7 +213,7 @@ def test_checkpoint_of_another_memory_format(settings, tmp_path):
     def new_state(layout):
         torch.manual_seed(0)
         network = UNet(8, **settings["network"]).to(memory_format=layout)
-        return state.TrainingState(network, settings, torch.device("cpu"))
+        return state.TrainingState(network, complete_settings(settings), torch.device("cpu"))
 
     first = new_state(torch.channels_last)
     train(first, 3)
@@ -268,12 +272,14 @@ def test_model_file_that_is_none(settings, tmp_path):
 )
 def test_model_of_other_settings(settings, tmp_path, section, key, value):
     """What no shape shows: the file says what it was trained with."""
-    training_state = state.TrainingState(UNet(8, **settings["network"]), settings, torch.device("cpu"))
-    state.save_model(tmp_path, training_state, settings)
+    training_state = state.TrainingState(
+        UNet(8, **settings["network"]), complete_settings(settings), torch.device("cpu")
+    )
+    state.save_model(tmp_path, training_state, complete_settings(settings))
     (path,) = store.find(tmp_path, "model", ".safetensors").values()
     network = UNet(8, **settings["network"])
-    model_file.load_model(path, network, changed(settings, "training", "iterations", 7))
+    model_file.load_model(path, network, complete_settings(changed(settings, "training", "iterations", 7)))
     other = changed(settings, section, key, value)
     name = f"{section}.{key}" if section else key
     with pytest.raises(UserError, match=rf"was trained with {name} \w+, the settings have {value}"):
-        model_file.load_model(path, network, other)
+        model_file.load_model(path, network, complete_settings(other))

@@ -184,9 +184,14 @@ def test_as_many_processes_as_the_settings_say(settings, train, tmp_path, capsys
 def test_one_process_agrees_with_itself():
     ranks = distributed.Ranks()
     value = torch.ones(3)
-    ranks.sum_to_first(value)
-    ranks.wait_for_all()
-    assert (ranks.of_first("a"), ranks.smallest(2.5), ranks.any(True), ranks.any(False)) == ("a", 2.5, True, False)
+    ranks.reduce_sum(value)
+    ranks.barrier()
+    assert (ranks.broadcast("a"), ranks.all_reduce_min(2.5), ranks.any(True), ranks.any(False)) == (
+        "a",
+        2.5,
+        True,
+        False,
+    )
     assert torch.equal(value, torch.ones(3))
     module = torch.nn.Linear(2, 2)
     assert ranks.share_gradients(module) is module

@@ -1,15 +1,17 @@
 """One step computed in several ways is one step."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from blurdiff.config.runs import complete_settings
 from blurdiff.data.images import batch_indices, open_images, to_model_range
+from blurdiff.diffusion.denoiser import prediction_of, weighted_loss
 from blurdiff.diffusion.families import build_process
-from blurdiff.diffusion.objectives import per_image_loss, training_pair
 from blurdiff.errors import UserError
 from blurdiff.network.unet import UNet
 from blurdiff.runtime.seeding import INIT, STEP, derive_seed
@@ -22,8 +24,9 @@ CPU = torch.device("cpu")
 
 def plain_training(settings, images, n_steps):
     """The weights after n_steps, and their average, by the plainest code: what every faster way must reproduce."""
-    training, process = settings["training"], build_process(settings["process"], settings["resolution"])
-    last = settings["process"]["n_timesteps"] - settings["process"]["skip_last_timestep"]
+    training, typed = settings["training"], complete_settings(settings)
+    process, prediction_kind = build_process(typed.process, typed.resolution), prediction_of(typed.process.objective)
+    last = typed.process.last_timestep
     torch.manual_seed(derive_seed(INIT, settings["seed"]))
     network = UNet(settings["resolution"], **settings["network"]).train()
     average = torch.optim.swa_utils.AveragedModel(
@@ -38,11 +41,11 @@ def plain_training(settings, images, n_steps):
         torch.manual_seed(derive_seed(STEP, settings["seed"], k))
         i = torch.randint(1, last + 1, (len(x_0),))
         noise = torch.randn(x_0.shape)
-        x_i, target = training_pair(process, settings["process"]["objective"], x_0, i, noise)
+        x_i, target = process.q_sample(x_0, i, noise), prediction_kind.target(process, x_0, noise, i)
         with torch.autocast("cpu", torch.bfloat16, enabled=training["precision"] == "bf16"):
             prediction = network(x_i, i)
         optimizer.zero_grad()
-        per_image_loss(process, settings["process"]["objective"], prediction, target, i).mean().backward()
+        weighted_loss(process, prediction_kind, prediction, target, i).mean().backward()
         optimizer.step()
         average.update_parameters(network)
     return list(network.parameters()), list(average.module.parameters())
@@ -50,8 +53,8 @@ def plain_training(settings, images, n_steps):
 
 def take(settings, images, n_steps, device=CPU, **keywords):
     """The training step after n_steps."""
-    step = TrainingStep(settings, device, **keywords)
-    batches = feed.batches(images, settings["training"], settings["seed"], 0, step.own, device)
+    step = TrainingStep(complete_settings(settings), device, **keywords)
+    batches = feed.batches(images, complete_settings(settings).training, settings["seed"], 0, step.own, device)
     for _ in range(n_steps):
         step(next(batches))
     batches.close()
@@ -103,8 +106,8 @@ def test_gradient_accumulation_changes_rounding_alone(settings, pictures, micro_
 
 
 def test_ranks_have_slices_of_one_batch(settings):
-    whole = TrainingStep(settings, CPU).draw()
-    parts = [TrainingStep(settings, CPU, rank=rank, n_ranks=2).draw() for rank in range(2)]
+    whole = TrainingStep(complete_settings(settings), CPU).draw()
+    parts = [TrainingStep(complete_settings(settings), CPU, rank=rank, n_ranks=2).draw() for rank in range(2)]
     for k in range(2):
         assert torch.equal(torch.cat([part[k] for part in parts]), whole[k])
 
@@ -113,7 +116,7 @@ def test_ranks_drop_different_units(settings):
     settings["network"]["dropout"] = 0.5
     drawn = []
     for rank in range(2):
-        TrainingStep(settings, CPU, rank=rank, n_ranks=2).draw()
+        TrainingStep(complete_settings(settings), CPU, rank=rank, n_ranks=2).draw()
         drawn.append(torch.rand(8))
     assert not torch.equal(*drawn)
 
@@ -121,19 +124,21 @@ def test_ranks_drop_different_units(settings):
 def test_batch_that_cannot_be_shared_out(settings):
     settings["training"]["micro_batch_size"] = 3
     with pytest.raises(UserError, match="training.micro_batch_size: 3 does not divide the 4 images a step"):
-        TrainingStep(settings, CPU)
+        TrainingStep(complete_settings(settings), CPU)
     settings["training"].update(micro_batch_size=None, gpus=3)
     with pytest.raises(UserError, match="training.batch_size: 4 cannot be shared out evenly to 3 GPUs"):
-        TrainingStep(settings, CPU)
+        TrainingStep(complete_settings(settings), CPU)
 
 
 def test_one_graph_without_breaks(settings, pictures):
     """What is compiled is one piece: every break would cost a start of kernels of its own, and CUDA graphs."""
     settings["process"]["objective"] = "score"
-    step, reference = TrainingStep(settings, CPU), take(settings, pictures, 2)
+    step, reference = TrainingStep(complete_settings(settings), CPU), take(settings, pictures, 2)
     torch._dynamo.reset()
-    step.losses.compute = torch.compile(step.losses.plain, backend="aot_eager", fullgraph=True, dynamic=False)
-    batches = feed.batches(pictures, settings["training"], settings["seed"], 0, step.own, CPU)
+    step.denoiser.compute_losses = torch.compile(
+        step.denoiser.losses, backend="aot_eager", fullgraph=True, dynamic=False
+    )
+    batches = feed.batches(pictures, complete_settings(settings).training, settings["seed"], 0, step.own, CPU)
     for _ in range(2):
         step(next(batches))
     assert distance(step, reference) < 1e-5
@@ -178,7 +183,7 @@ def test_compile_failure_is_no_failure(settings, pictures, monkeypatch, capsys):
 
 
 def test_all_feeds_give_the_same_batches(settings, pictures):
-    training = {**settings["training"], "batch_size": 6}
+    training = dataclasses.replace(complete_settings(settings).training, batch_size=6)
     own = slice(2, 5)
     wanted = [pictures[batch_indices(len(pictures), 6, k, 3)[own]] for k in range(4, 14)]
 
@@ -230,9 +235,9 @@ def test_no_step_waits_for_the_gpu(settings, pictures, compile_it, on_device):
     device = torch.device("cuda", 0)
     settings = copy.deepcopy(settings)
     settings["training"].update(compile=compile_it, data_on_device=on_device, device="cuda", precision="bf16")
-    step = TrainingStep(settings, device)
+    step = TrainingStep(complete_settings(settings), device)
     assert step.compiled == compile_it
-    batches = feed.batches(pictures, settings["training"], 3, 0, step.own, device)
+    batches = feed.batches(pictures, complete_settings(settings).training, 3, 0, step.own, device)
     for _ in range(3):
         step(next(batches))
     torch.cuda.set_sync_debug_mode("error")

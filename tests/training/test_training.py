@@ -7,11 +7,15 @@ import safetensors
 import safetensors.torch
 import torch
 
-from blurdiff.diffusion import objectives
+from blurdiff.config.runs import complete_settings
+from blurdiff.config.settings import settings_from
+from blurdiff.diffusion import denoiser
+from blurdiff.diffusion.process import Process
 from blurdiff.errors import UserError
 from blurdiff.store import store
 from blurdiff.training import state
 from blurdiff.training import train as training
+from blurdiff.training.distributed import Ranks
 
 
 def read_history(tmp_path, name="run"):
@@ -24,11 +28,11 @@ def test_history_has_the_loss_by_quartile(settings, train, tmp_path, monkeypatch
     """The loss of an image is made to be its timestep, so that each mean is known to lie in its quartile."""
     drawn = []
 
-    def timestep_as_loss(process, objective, prediction, target, i):
+    def timestep_as_loss(process, kind, prediction, target, i):
         drawn.append(i.tolist())
         return i + 0 * prediction.mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(objectives, "per_image_loss", timestep_as_loss)
+    monkeypatch.setattr(denoiser, "weighted_loss", timestep_as_loss)
     settings["process"]["n_timesteps"] = n_timesteps
     assert train(settings) == 0
     rows = read_history(tmp_path)
@@ -51,13 +55,13 @@ def test_history_has_the_loss_by_quartile(settings, train, tmp_path, monkeypatch
 def test_last_timestep_may_be_skipped(settings, train, monkeypatch):
     """As in the released code: i in [1, N − 1]."""
     drawn = set()
-    original = objectives.training_pair
+    original = Process.q_sample
 
-    def note(process, objective, x_0, i, noise):
+    def note(process, x_0, i, noise):
         drawn.update(i.tolist())
-        return original(process, objective, x_0, i, noise)
+        return original(process, x_0, i, noise)
 
-    monkeypatch.setattr(objectives, "training_pair", note)
+    monkeypatch.setattr(Process, "q_sample", note)
     settings["process"]["n_timesteps"] = 3
     settings["training"]["iterations"] = 6
     for skip, expected in ((False, {1, 2, 3}), (True, {1, 2})):
@@ -94,7 +98,7 @@ def test_ema_is_torchs(settings):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 3))
     settings["training"].update(ema_decay=0.97, learning_rate=0.1)
-    own = state.TrainingState(network, settings, torch.device("cpu"))
+    own = state.TrainingState(network, complete_settings(settings), torch.device("cpu"))
     theirs = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.97))
     start = [value.clone() for value in own.ema]
     for _ in range(30):
@@ -157,7 +161,7 @@ def test_bf16_and_symmetric_range_run(settings, train, tmp_path):
 def run_directly(settings, images, folder):
     """Training without the checks of the config, which would refuse what some tests need."""
     folder.mkdir()
-    return training.train(settings, str(images / "images.npy"), folder, threads=1)
+    return training.train(settings_from(settings), str(images / "images.npy"), folder, 1, Ranks())
 
 
 @pytest.mark.parametrize(("rate", "last_good"), [(1e30, []), (1e8, [])])
@@ -176,26 +180,26 @@ def test_loss_that_is_not_finite_stops(settings, images, tmp_path, rate, last_go
 
 def test_nan_keeps_the_last_good_state(settings, images, tmp_path, monkeypatch):
     """NaN appears in iteration 7 of 12, checkpoints are made every 4: that of iteration 4 stays the newest."""
-    original, calls = objectives.per_image_loss, []
+    original, calls = denoiser.weighted_loss, []
 
     def nan_at_seven(*arguments):
         calls.append(1)
         return original(*arguments) * (math.nan if len(calls) == 7 else 1)
 
-    monkeypatch.setattr(objectives, "per_image_loss", nan_at_seven)
+    monkeypatch.setattr(denoiser, "weighted_loss", nan_at_seven)
     with pytest.raises(UserError, match="not finite at iteration 7 .*the last good state is kept in .*folder"):
         run_directly(settings, images, tmp_path / "folder")
     assert list(store.find(tmp_path / "folder", "checkpoint", ".pt")) == [4]
 
 
 def test_nan_is_placed_among_the_timesteps(settings, images, tmp_path, monkeypatch):
-    original = objectives.per_image_loss
+    original = denoiser.weighted_loss
 
-    def nan_late(process, objective, prediction, target, i):
-        losses = original(process, objective, prediction, target, i)
+    def nan_late(process, kind, prediction, target, i):
+        losses = original(process, kind, prediction, target, i)
         return torch.where((i > 10) & (i <= 15), math.nan, losses)  # of 20
 
-    monkeypatch.setattr(objectives, "per_image_loss", nan_late)
+    monkeypatch.setattr(denoiser, "weighted_loss", nan_late)
     with pytest.raises(UserError, match=r"\(loss of timestep quartile 3 of 4, learning rate 0.003, run tiny\)"):
         run_directly(settings, images, tmp_path / "folder")
 
@@ -218,8 +222,8 @@ def test_weights_that_are_not_finite_are_not_saved(settings, images, tmp_path, m
 
 
 def test_error_is_one_line_on_the_command_line(settings, train, tmp_path, monkeypatch, capsys):
-    original = objectives.per_image_loss
-    monkeypatch.setattr(objectives, "per_image_loss", lambda *arguments: original(*arguments) * math.inf)
+    original = denoiser.weighted_loss
+    monkeypatch.setattr(denoiser, "weighted_loss", lambda *arguments: original(*arguments) * math.inf)
     assert train(settings) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line.startswith("error: the loss or a weight is not finite at iteration 1 ")
@@ -231,7 +235,7 @@ def test_error_is_one_line_on_the_command_line(settings, train, tmp_path, monkey
     [
         (lambda a: a.__setitem__(a.index("--images") + 1, "absent.npy"), "absent.npy"),
         (lambda a: a.__setitem__(a.index("--manifest") + 1, "absent.json"), "absent.json"),
-        (lambda a: a.__setitem__(a.index("--settings") + 1, "{}"), "settings: the key"),
+        (lambda a: a.__setitem__(a.index("--settings") + 1, "{}"), "settings: run: is missing"),
         (lambda a: a.__setitem__(a.index("--store") + 1, "/dev/null/store"), "/dev/null"),
     ],
 )

@@ -22,7 +22,7 @@ rule benchmark:
         gpu=int(config["training"]["device"] == "cuda"),
     params:
         device=config["training"]["device"],
-        settings=lambda wildcards, threads: json.dumps(SETTINGS[RUNS[0], SEEDS[0]]),
+        settings=lambda wildcards, threads: settings_files(SETTINGS[RUNS[0], SEEDS[0]]),
         weights=weights_option,
         blurdiff=blurdiff,
     shell:

@@ -22,8 +22,10 @@ os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.enviro
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
+from blurdiff.config.keys import Section, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.errors import UserError
+from blurdiff.runtime.files import write_text
 
 
 def typed(value):
@@ -58,19 +60,9 @@ def checked(config):
 
 
 config = checked(config)
-SETTINGS = {(settings["run"], str(settings["seed"])): settings for settings in resolve_runs(config)}
+SETTINGS = {(settings.run, str(settings.seed)): settings for settings in resolve_runs(config)}
 RUNS = [run["name"] for run in config["runs"] if not is_forward_only(config, run)]
 SEEDS = [str(seed) for seed in config["seeds"]]
-
-# Keys that say how a stage runs and not what it makes. A change in them makes nothing anew.
-HOW_TO_RUN = {
-    "training": {
-        *("checkpoint_every", "log_every", "device", "threads"),
-        *("micro_batch_size", "compile", "data_on_device", "gpus", "nodes"),
-    },
-    "sampling": {"batch_size", "compile", "device", "threads"},
-    "evaluation": {"batch_size", "device", "threads"},
-}
 
 
 pathvars:
@@ -101,18 +93,31 @@ def settings_of(wildcards):
     return SETTINGS[wildcards.run, wildcards.seed]
 
 
-def settings_json(wildcards, threads):
-    """The resolved settings as a stage takes them."""
-    return json.dumps(settings_of(wildcards))
+# Stages take settings as a file: hundreds of runs do not fit on a command line, and a person can repeat a job by hand.
+# It is no input made by a rule: Snakemake asks no job below one that must run for its own reasons to run, and a file
+# that is `ancient` gives it none, so that changes of the config would go unnoticed.
+def settings_files(*several):
+    """The settings.json of runs and seeds, written (in earnest, and by the main process) unless they are there."""
+    earnest = workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun
+    paths = []
+    for settings in several:
+        folder = Path(config["results"]) / "runs" / settings.run / f"seed{settings.seed}"
+        paths.append(os.path.normpath(folder / "settings.json"))
+        text = json.dumps(settings.as_dict(), indent=2) + "\n"
+        if earnest and not (os.path.isfile(paths[-1]) and Path(paths[-1]).read_text(encoding="utf-8") == text):
+            write_text(paths[-1], text)
+    return paths
+
+
+def settings_file(wildcards, threads):
+    """That of the run and seed that the wildcards name."""
+    return settings_files(settings_of(wildcards))[0]
 
 
 def identity(settings, *keys):
-    """What decides a result: these keys of a run's settings, without those that say how a stage runs."""
-    chosen = {key: settings[key] for key in keys}
-    for section, how in HOW_TO_RUN.items():
-        if section in chosen:
-            chosen[section] = {key: value for key, value in chosen[section].items() if key not in how}
-    return chosen
+    """What decides a result: these keys of a run's settings, of sections what differs from the defaults."""
+    chosen = {key: settings[key] for key in keys or settings.keys()}
+    return {key: made_by(value) if isinstance(value, Section) else value for key, value in chosen.items()}
 
 
 def threads_of(section):
@@ -130,7 +135,7 @@ def gpus_of(section):
 def trainer(wildcards, threads):
     """The start of the command line: one process, or torchrun with one for each GPU. What torchrun is told by the
     environment, an older one ignores: to pass on Slurm's signals, and to wait while the state is being saved."""
-    training, command = settings_of(wildcards)["training"], blurdiff(wildcards, threads)
+    training, command = settings_of(wildcards).training, blurdiff(wildcards, threads)
     gpus, nodes = training["gpus"], training["nodes"]
     if gpus * nodes == 1:
         return command
@@ -149,7 +154,7 @@ def trainer(wildcards, threads):
 
 def gpus_to_train(wildcards):
     """For `resources`: as many GPUs as there are processes, on all nodes together."""
-    training = settings_of(wildcards)["training"]
+    training = settings_of(wildcards).training
     return training["gpus"] * training["nodes"] * (training["device"] == "cuda")
 
 
@@ -177,28 +182,26 @@ def download_options(dataset):
 
 def images_of(wildcards):
     """images.npy of the run's data set."""
-    return f"<results>/data/{settings_of(wildcards)['dataset']}/images.npy"
+    return f"<results>/data/{settings_of(wildcards).dataset}/images.npy"
 
 
 def manifest_of(wildcards):
     """manifest.json of the run's data set."""
-    return f"<results>/data/{settings_of(wildcards)['dataset']}/manifest.json"
+    return f"<results>/data/{settings_of(wildcards).dataset}/manifest.json"
 
 
 def tables_of(wildcards):
     """CSV files that define the run's process, if there are any."""
-    process = settings_of(wildcards)["process"]
+    process = settings_of(wildcards).process
     tables = [process["f_table"]] if process["f_type"] == "table" else []
     return tables + ([] if process["power"] in ("blur", "heat") else [process["power"]])
 
 
 def shard_identity(wildcards):
     """What decides a shard: how many there are in all does not, and the strips come from the first alone."""
-    chosen = identity(settings_of(wildcards), "seed", "sampling")
+    settings = settings_of(wildcards)
     of_strips = () if wildcards.shard == "0" else ("n_strip", "n_snapshots", "strip_x0")
-    for key in ("n_samples", *of_strips):
-        del chosen["sampling"][key]
-    return chosen
+    return {"seed": settings.seed, "sampling": made_by(settings.sampling, "n_samples", *of_strips)}
 
 
 def shards_of(wildcards):
@@ -248,15 +251,16 @@ def figure_identity(wildcards):
     return [identity(settings, *words, *sections) for settings in figure_runs(wildcards)]
 
 
-def figure_settings(wildcards, threads):
-    """The runs' settings as the stage takes them."""
-    return json.dumps(figure_runs(wildcards))
-
-
 def figure_inputs(wildcards):
     """The files that a figure is drawn from, by option."""
     _, files = FIGURES[wildcards.figure]
-    return {option: [path.format(**run) for run in figure_runs(wildcards)] for option, path in files.items()}
+    runs = figure_runs(wildcards)
+    return {option: [path.format(**run) for run in runs] for option, path in files.items()}
+
+
+def figure_settings(wildcards, threads):
+    """The settings.json of the runs that a figure shows."""
+    return settings_files(*figure_runs(wildcards))
 
 
 def figure_options(wildcards, input):

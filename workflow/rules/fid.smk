@@ -37,7 +37,7 @@ rule reference:
 rule evaluate:
     input:
         samples="<results>/runs/{run}/seed{seed}/samples.npz",
-        reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards)['dataset']}/statistics.npz",
+        reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards).dataset}/statistics.npz",
         weights=weights,
     output:
         distance="<results>/runs/{run}/seed{seed}/fid.json",
@@ -54,9 +54,9 @@ rule evaluate:
         runtime=240,
         gpu=gpus_of("evaluation"),
     params:
+        settings=settings_file,
         # These stand in fid.json and from there in the table.
-        identity=lambda wildcards: identity(settings_of(wildcards), *settings_of(wildcards)),
-        settings=settings_json,
+        identity=lambda wildcards: identity(settings_of(wildcards)),
         network=config["evaluation"]["network"],
         options=weights_option,
         blurdiff=blurdiff,

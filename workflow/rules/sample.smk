@@ -18,8 +18,8 @@ rule sample:
         runtime=720,
         gpu=gpus_of("sampling"),
     params:
+        settings=settings_file,
         identity=shard_identity,
-        settings=settings_json,
         blurdiff=blurdiff,
     shell:
         "{params.blurdiff} sample --settings {params.settings:q} --model {input.model:q} --shard {wildcards.shard} "

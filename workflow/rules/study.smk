@@ -1,12 +1,13 @@
 # Beyond the paper: what other samplers and grids of timesteps make of the same trained models.
 
 STUDY = config["sampler_study"]
+STUDIED = [SETTINGS[run, SEEDS[0]] for run in STUDY["runs"]]
 
 
 rule sampler_study:
     input:
         model="<results>/runs/{run}/seed{seed}/model.safetensors",
-        reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards)['dataset']}/statistics.npz",
+        reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards).dataset}/statistics.npz",
         weights=weights,
     output:
         "<results>/runs/{run}/seed{seed}/samplers.csv",
@@ -22,13 +23,13 @@ rule sampler_study:
         runtime=720,
         gpu=gpus_of("sampling"),
     params:
+        settings=settings_file,
         identity=lambda wildcards: identity(
             settings_of(wildcards), "run", "dataset", "label", "seed", "process", "sampling"
         ),
         samplers=json.dumps(STUDY["samplers"]),
         n_steps=STUDY["n_steps"],
         n_samples=STUDY["n_samples"],
-        settings=settings_json,
         network=config["evaluation"]["network"],
         options=weights_option,
         blurdiff=blurdiff,
@@ -56,7 +57,8 @@ rule samplers:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=json.dumps([identity(SETTINGS[run, SEEDS[0]], *SETTINGS[run, SEEDS[0]]) for run in STUDY["runs"]]),
+        identity=[identity(settings) for settings in STUDIED],
+        settings=lambda wildcards, threads: settings_files(*STUDIED),
         blurdiff=blurdiff,
     shell:
         "{params.blurdiff} samplers --studies {input:q} --settings {params.settings:q} --csv {output.csv:q} "

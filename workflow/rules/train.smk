@@ -18,14 +18,14 @@ rule train:
         "../../envs/torch.yaml"
     threads: threads_of("training")
     resources:
-        mem_mb=lambda wildcards: 4000 * settings_of(wildcards)["training"]["gpus"],
+        mem_mb=lambda wildcards: 4000 * settings_of(wildcards).training.gpus,
         runtime=2880,
         gpu=gpus_to_train,
     params:
+        settings=settings_file,
         identity=lambda wildcards: identity(
             settings_of(wildcards), "seed", "resolution", "process", "network", "training"
         ),
-        settings=settings_json,
         store=lambda wildcards, threads: config["store"],
         trainer=trainer,
     # The files are links into the store and may be old: touched, so that what an older model made counts as outdated.

@@ -1,6 +1,8 @@
 """The settings that are timed when none are given: the paper's on a GPU, those of the default config on a CPU."""
 
-from blurdiff.config.schema import SECTIONS, complete, config_schema
+from blurdiff.config.schema import completed as complete
+from blurdiff.config.schema import config_schema
+from blurdiff.config.settings import SECTIONS
 
 BLUR = {"f_type": "quartic", "f_N": 0.140625}
 # Of config/config.yaml, which a package does not know.

@@ -6,11 +6,7 @@ started over. A zip of the wrong checksum is deleted. A FOLDER.zip that is there
 """
 
 import argparse
-import os
-import signal
-from pathlib import Path
 
-from blurdiff.errors import UserError
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
 
 
@@ -28,27 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The stage."""
-    from blurdiff.data.download import download, source_of
+    from blurdiff.data.download import download_lmdb
     from blurdiff.data.fetch import say
-    from blurdiff.runtime import text
 
-    folder = Path(os.path.normpath(arguments.output))
-    if folder.name in ("", ".."):
-        raise UserError(f"--output {arguments.output}: give the name of a folder to make")
-    url, digest, size = source_of(folder, arguments.url, arguments.digest)
-    if arguments.retries < 0:
-        raise UserError(f"--retries must be 0 or more, not {arguments.retries}")
-
-    def stop(*_) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
+    options = {"retries": arguments.retries, "keep_archive": arguments.keep_archive}
     try:
-        download(folder, url, digest, size=size, retries=arguments.retries, keep_archive=arguments.keep_archive)
+        download_lmdb(arguments.output, arguments.url, arguments.digest, **options)
     except KeyboardInterrupt:
         say("stopped; what is downloaded stays, and the same command goes on from there")
         return EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    print(f"{folder / 'data.mdb'}: {text.size((folder / 'data.mdb').stat().st_size)}")
     return 0

@@ -8,8 +8,6 @@ that are not given are taken from the evaluation section of the settings.
 
 import argparse
 
-from blurdiff.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
@@ -29,41 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    import numpy as np
-
     from blurdiff.config.runs import read_settings
-    from blurdiff.evaluation.evaluate import check_features, check_reference, compare, describe_run, read_samples
-    from blurdiff.evaluation.features import extract, load_network
-    from blurdiff.evaluation.frechet import moments, read_statistics, write_arrays
-    from blurdiff.runtime.devices import pick_device
-    from blurdiff.runtime.files import atomic_path, write_json
+    from blurdiff.evaluation.evaluate import evaluate
 
-    settings = read_settings(arguments.settings)
-    options = {}
-    for name in ("batch_size", "threads", "device"):
-        value = getattr(arguments, name)
-        options[name] = settings["evaluation"][name] if value is None else value
-        if name != "device" and options[name] < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {options[name]}")
-    samples = read_samples(arguments.samples, settings["sampling"]["n_samples"], settings["resolution"])
-    reference = read_statistics(arguments.reference)
-    check_reference(reference, arguments.reference, arguments.network, settings["resolution"])
-    described = describe_run(settings)
-    device = pick_device(options["device"], options["threads"])
-    network = load_network(arguments.network, arguments.weights, device)
-    check_features(reference, arguments.reference, network)
-
-    features = np.concatenate(list(extract(network, samples, options["batch_size"], arguments.samples)))
-    result = compare(features, reference, network) | {"run": described}
-    if arguments.features:
-        with atomic_path(arguments.features) as temporary, open(temporary, "wb") as file:
-            np.save(file, features)
-    own = moments(features)
-    identity = {key: result[key] for key in ("metric", "network", "weights_sha256", "input_size")}
-    write_arrays(arguments.statistics, {"mu": own.mu, "sigma": own.sigma, "n": np.int64(own.n), **identity})
-    write_json(arguments.output, result)
-    floor = "no floor" if result["floor_mean"] is None else f"floor {result['floor_mean']:.4g}"
+    found = evaluate(
+        read_settings(arguments.settings),
+        arguments.samples,
+        arguments.reference,
+        arguments.output,
+        arguments.statistics,
+        network=arguments.network,
+        weights=arguments.weights,
+        features_path=arguments.features,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    floor = "no floor" if found.floor_mean is None else f"floor {found.floor_mean:.4g}"
     print(
-        f"{arguments.output}: {described['run']}, seed {described['seed']}: {result['metric']} {result['value']:.4g}"
-        f" of {result['n_samples']:,} samples ({floor})"
+        f"{arguments.output}: {found.run['run']}, seed {found.run['seed']}: {found.metric} {found.value:.4g}"
+        f" of {found.n_samples:,} samples ({floor})"
     )

@@ -20,19 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    import safetensors.torch
+    from blurdiff.config.runs import read_partial_settings
+    from blurdiff.network.exporting import export_diffusers
 
-    from blurdiff.config.runs import read_settings
-    from blurdiff.network import conversion as weights
-    from blurdiff.network.model_file import load_model
-    from blurdiff.network.unet import UNet
-    from blurdiff.runtime.files import atomic_folder, write_json
-
-    settings = read_settings(arguments.settings)
-    network = UNet(settings["resolution"], **settings["network"])
-    load_model(arguments.model, network, settings)
-    state, config = weights.to_diffusers(network, settings["network"], settings["resolution"])
-    content = safetensors.torch.save(state, {"format": "pt"})
-    with atomic_folder(arguments.output) as folder:
-        (folder / "diffusion_pytorch_model.safetensors").write_bytes(content)
-        write_json(folder / "config.json", config)
+    export_diffusers(arguments.model, read_partial_settings(arguments.settings), arguments.output)

@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from blurdiff.reporting.figures import INPUTS
 
     parser.add_argument("--name", required=True, choices=INPUTS, help="which figure")
-    parser.add_argument("--settings", required=True, metavar="JSON",
-                        help="list of resolved settings, one a run: JSON or the path of a JSON/YAML file")  # fmt: skip
+    parser.add_argument("--settings", required=True, nargs="+", metavar="JSON", help="the settings of each run")
     parser.add_argument("--strips", nargs="+", default=[], metavar="NPZ", help="strips.npz of each run")
     parser.add_argument("--samples", nargs="+", default=[], metavar="NPZ", help="samples.npz of each run")
     parser.add_argument("--images", nargs="+", default=[], metavar="NPY", help="images.npy of each run's data set")

@@ -26,28 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    import json
-    import sys
+    from blurdiff.config.runs import read_partial_settings
+    from blurdiff.network.importing import import_checkpoint
 
-    import safetensors.torch
-    import torch
-
-    from blurdiff.config.runs import read_settings
-    from blurdiff.network import conversion as weights
-    from blurdiff.network.unet import UNet
-    from blurdiff.runtime.files import atomic_path
-
-    settings = read_settings(arguments.settings)
-    resolution = settings["resolution"]
-    source = arguments.checkpoint
-    state = weights.read_checkpoint(source)
-    if "network" not in settings:
-        network = weights.network_settings(state, resolution, source)
-        print(f"network: {json.dumps(network)}", file=sys.stderr)
-        settings = read_settings(json.dumps({**settings, "network": network}))
-    with torch.device("meta"):
-        network = UNet(resolution, **settings["network"])
-    tensors = weights.from_guided_diffusion(state, network, source, arguments.attention_order)
-    content = safetensors.torch.save(tensors, {"settings": json.dumps(settings, sort_keys=True)})
-    with atomic_path(arguments.output) as temporary:
-        temporary.write_bytes(content)
+    settings = read_partial_settings(arguments.settings)
+    import_checkpoint(arguments.checkpoint, settings, arguments.output, arguments.attention_order)

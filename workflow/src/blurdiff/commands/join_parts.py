@@ -29,4 +29,4 @@ def run(arguments: argparse.Namespace) -> None:
     manifest = join(
         arguments.parts, arguments.manifests, arguments.output, arguments.manifest, arguments.max_corrupt_fraction
     )
-    print(f"{arguments.output}: {manifest['n_used']:,} images, {len(manifest['skipped'])} records skipped")
+    print(f"{arguments.output}: {manifest.n_used:,} images, {len(manifest.skipped)} records skipped")

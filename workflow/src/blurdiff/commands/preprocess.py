@@ -58,5 +58,5 @@ def run(arguments: argparse.Namespace) -> int:
     except (Interrupted, KeyboardInterrupt) as error:
         say(str(error) or "stopped; the same command goes on")
         return EXIT_INTERRUPTED
-    print(f"{arguments.output}: {manifest['n_used']:,} images, {len(manifest['skipped'])} records skipped")
+    print(f"{arguments.output}: {manifest.n_used:,} images, {len(manifest.skipped)} records skipped")
     return 0

@@ -10,8 +10,6 @@ metric, network, weights_sha256, input_size, resolution, images_sha256.
 
 import argparse
 
-from blurdiff.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
@@ -33,48 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    import numpy as np
+    from blurdiff.evaluation.reference import make_reference
 
-    from blurdiff.data.images import open_images
-    from blurdiff.evaluation.features import METRICS, extract, load_network
-    from blurdiff.evaluation.frechet import accumulate, write_arrays
-    from blurdiff.evaluation.reference import check_manifest, draw_subsets, floor_distances, keep
-    from blurdiff.runtime.devices import pick_device
-
-    for name, minimum in {"n_samples": 2, "repeats": 1, "seed": 0, "batch_size": 1, "threads": 1}.items():
-        value = getattr(arguments, name)
-        if value < minimum:
-            raise UserError(f"--{name.replace('_', '-')} must be {minimum} or more, not {value}")
-    images = open_images(arguments.images)
-    if len(images) < 2:
-        raise UserError(f"{arguments.images} holds 1 image; a covariance needs at least 2: use more images")
-    sha256 = check_manifest(images, arguments.images, arguments.manifest)
-    device = pick_device(arguments.device, arguments.threads)
-    network = load_network(arguments.network, arguments.weights, device)
-
-    subsets = draw_subsets(len(images), arguments.n_samples, arguments.repeats, arguments.seed)
-    kept = np.empty((*subsets.shape, network.dimension), np.float32)
-    whole = accumulate(keep(extract(network, images, arguments.batch_size, arguments.images), subsets, kept))
-    floor = floor_distances(whole, kept, arguments.n_samples)
-    write_arrays(
-        arguments.output,
-        {
-            "mu": whole.mu,
-            "sigma": whole.sigma,
-            "n": np.int64(whole.n),
-            "floor": floor,
-            "floor_n": np.int64(arguments.n_samples),
-            "features": kept[0],
-            "metric": METRICS[network.name],
-            "network": network.name,
-            "weights_sha256": network.weights_sha256,
-            "input_size": np.int64(network.input_size),
-            "resolution": np.int64(images.shape[1]),
-            "images_sha256": sha256,
-        },
-    )
-    numbers = ", ".join(f"{value:.4g}" for value in floor)
-    if np.isnan(floor).any():
-        numbers = f"none, {whole.n:,} images are fewer than 2 x {arguments.n_samples:,}"
-    metric = METRICS[network.name]
-    print(f"{arguments.output}: {whole.n:,} images; {metric} floor of {arguments.n_samples:,} images: {numbers}")
+    given = vars(arguments).copy()
+    found = make_reference(given.pop("images"), given.pop("manifest"), given.pop("output"), **given)
+    numbers = ", ".join(f"{value:.4g}" for value in found.floor)
+    if any(value != value for value in found.floor):
+        numbers = f"none, {found.n:,} images are fewer than 2 x {found.floor_n:,}"
+    print(f"{arguments.output}: {found.n:,} images; {found.metric} floor of {found.floor_n:,} images: {numbers}")

@@ -10,7 +10,7 @@ from blurdiff.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stage's options."""
     parser.add_argument("--studies", nargs="+", required=True, metavar="CSV", help="study.csv of each run")
-    parser.add_argument("--settings", required=True, help="list of resolved settings, one a run: JSON, or a path")
+    parser.add_argument("--settings", required=True, nargs="+", metavar="JSON", help="the settings of each run")
     parser.add_argument("--csv", required=True, help="table to write, one row a run, sampler, grid and number of steps")
     parser.add_argument("--output", required=True, metavar="PNG", help="figure to write")
     parser.add_argument("--pdf", required=True, metavar="PDF", help="the same figure as vector graphics")

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     seed = config["seeds"][0] if arguments.run and arguments.seed is None else arguments.seed
     if seed is not None and seed not in config["seeds"]:
         raise UserError(f"{arguments.config}: seeds: {seed} is not among {', '.join(map(str, config['seeds']))}")
-    chosen = [settings for settings in resolve_runs(config) if seed in (None, settings["seed"])]
+    chosen = [settings for settings in resolve_runs(config) if seed in (None, settings.seed)]
     if arguments.run:
-        chosen = [settings for name in arguments.run for settings in chosen if settings["run"] == name]
-    print(json.dumps(chosen[0] if arguments.run and len(chosen) == 1 else chosen, indent=2))
+        chosen = [settings for name in arguments.run for settings in chosen if settings.run == name]
+    plain = [settings.as_dict() for settings in chosen]
+    print(json.dumps(plain[0] if arguments.run and len(plain) == 1 else plain, indent=2))

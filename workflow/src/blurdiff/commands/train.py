@@ -6,7 +6,6 @@ store has already is not trained again.
 """
 
 import argparse
-import contextlib
 from pathlib import Path
 
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
@@ -26,29 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from blurdiff.config.runs import read_settings
-    from blurdiff.errors import UserError
-    from blurdiff.runtime.files import read_json
-    from blurdiff.store import store
-    from blurdiff.training.distributed import joined
-    from blurdiff.training.train import finished, train
+    from blurdiff.data.manifest import read_manifest
+    from blurdiff.training.train import train_in_store
 
     settings = read_settings(arguments.settings)
-    manifest = read_json(arguments.manifest)
-    if not isinstance(manifest, dict) or "sha256" not in manifest:
-        raise UserError(f"{arguments.manifest} has no sha256; it is not the manifest of images")
-    iterations = settings["training"]["iterations"]
-    with joined(settings["training"]) as ranks, contextlib.ExitStack() as held:
-        folder = done = None
-        if ranks.is_first:
-            folder = store.model_folder(arguments.store, settings, manifest["sha256"])
-            held.enter_context(store.locked(folder))
-            store.remove_leftovers(folder)
-            done = finished(folder, iterations)
-        folder, done = ranks.of_first((folder, done))
-        if not done and not train(settings, arguments.images, folder, arguments.threads, ranks):
-            return EXIT_INTERRUPTED
-        if ranks.is_first:
-            store.publish(store.find(folder, "history", ".csv")[iterations], Path(arguments.history))
-            store.publish(store.find(folder, "model", ".safetensors")[iterations], Path(arguments.output))
-        ranks.wait_for_all()  # torchrun ends the others when one has ended
-    return 0
+    manifest = read_manifest(arguments.manifest, "sha256")
+    model, history = Path(arguments.output), Path(arguments.history)
+    images, digest, store = arguments.images, manifest.sha256, arguments.store
+    done = train_in_store(settings, images, digest, store, model, history, arguments.threads)
+    return 0 if done else EXIT_INTERRUPTED

@@ -4,24 +4,15 @@ Each check raises UserError with one line that begins with the config's name and
 types, ranges and defaults are right already (see blurdiff.config.runs).
 """
 
+import dataclasses
 import os
 import re
 from pathlib import Path
 
+from blurdiff.config.settings import NetworkConfig, ProcessConfig, SamplingConfig, Settings, TrainingConfig
+from blurdiff.data.lsun_facts import how_to_get, lsun_name
 from blurdiff.errors import UserError
 
-LSUN_SITE = "http://dl.yf.io/lsun/scenes"
-LSUN_SCENES = (
-    "bedroom", "bridge", "church_outdoor", "classroom", "conference_room",
-    "dining_room", "kitchen", "living_room", "restaurant", "tower",
-)  # fmt: skip
-# Size in bytes and digest of the archives, as TensorFlow Datasets records them; 32 hex digits are MD5, 64 SHA-256.
-LSUN_ARCHIVES = {
-    "bedroom_train": (45_922_737_680, "f2c5d904a82a6295dbdccb322b4b0a99"),
-    "bedroom_val": (4_670_661, "5d022e781b241c25ec2e1f1f769afcdb8091d7fd58362667aec03137b8114b12"),
-    "church_outdoor_train": (2_448_463_466, "91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a"),
-    "church_outdoor_val": (5_957_308, "34635b7547a3e51a15f942a4a4082dd6bc9cca381a953515cb2275c0eed50584"),
-}
 ADDRESS = re.compile(r"https?://[^\s/]+\S*")
 DIGEST = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}")
 
@@ -86,84 +77,84 @@ def _check_shared_folders(datasets: dict, name: str) -> None:
                     )
 
 
-def check_runs(config: dict, resolved: list[dict], name: str) -> None:
+def check_runs(config: dict, resolved: list[Settings], name: str) -> None:
     """No two runs are the same, and each can work; `resolved` holds one seed's settings a run, in order."""
-    seen: list[dict] = []
+    seen: list[Settings] = []
     for number, (run, settings) in enumerate(zip(config["runs"], resolved, strict=True)):
         check_run(settings, run, number, name)
-        unnamed = {key: value for key, value in settings.items() if key != "run"}
+        unnamed = dataclasses.replace(settings, run="")
         if unnamed in seen:
             raise UserError(f"{name}: runs[{number}]: the same as runs[{seen.index(unnamed)}]; remove one of them")
         seen.append(unnamed)
 
 
-def check_run(settings: dict, run: dict, number: int, name: str) -> None:
+def check_run(settings: Settings, run: dict, number: int, name: str) -> None:
     """A run's resolved settings can work: process, network, sampling, evaluation."""
 
     def refuse(section: str, key: str, text: str) -> None:
         overrides = run if section == "process" else run.get(section, {})
         inside = "" if section == "process" else f"{section}."
         where = f"runs[{number}].{inside}{key}" if key in overrides else f"{section}.{key}"
-        of_run = f" (run {settings['run']})" if key in overrides or section == "process" else ""
+        of_run = f" (run {settings.run})" if key in overrides or section == "process" else ""
         raise UserError(f"{name}: {where}: {text}{of_run}")
 
-    _check_process(settings["process"], refuse)
-    family = settings["process"]["family"]
+    _check_process(settings.process, refuse)
+    family = settings.process.family
     for key in BLUR_KEYS if family != "blur" else ():
         if key in run:
             refuse(
                 "process", key, f"has no effect in family {family}, which has a basis and a blur of its own; remove it"
             )
-    _check_network(settings["network"], settings["resolution"], refuse)
-    check_training(settings["training"], refuse)
-    _check_sampling(settings["sampling"], settings["process"], refuse)
-    evaluation = settings["evaluation"]
-    if evaluation["weights"] and evaluation["network"] != "inception":
-        refuse("evaluation", "weights", f"is for network: inception; {evaluation['network']} has its own")
+    _check_network(settings.network, settings.resolution, refuse)
+    check_training(settings.training, refuse)
+    _check_sampling(settings.sampling, settings.process, refuse)
+    evaluation = settings.evaluation
+    if evaluation.weights and evaluation.network != "inception":
+        refuse("evaluation", "weights", f"is for network: inception; {evaluation.network} has its own")
 
 
-def _check_process(process: dict, refuse) -> None:
-    f_type, f_N = process["f_type"], process["f_N"]
+def _check_process(process: ProcessConfig, refuse) -> None:
+    f_type, f_N = process.f_type, process.f_N
     if f_type == "none" and f_N != 0:
         refuse("process", "f_N", f"f_type none means f_N 0, not {f_N:g}; give an f_type or remove f_N")
     if f_type not in ("none", "table") and f_N == 0:
         refuse("process", "f_N", f"f_type {f_type} needs f_N > 0; without blur give f_type: none")
-    if f_type == "table" and not process["f_table"]:
+    if f_type == "table" and not process.f_table:
         refuse("process", "f_table", "f_type table needs the path of a CSV with the columns i and f")
-    if process["noise_schedule"] == "linear" and process["beta_1"] > process["beta_N"]:
-        refuse("process", "beta_1", f"{process['beta_1']:g} is larger than beta_N {process['beta_N']:g}")
-    keeps_mean = process["basis"] in ("dct", "haar", "pixel") or (
-        process["basis"] == "gaussian-blur" and process["border"] != "zero"
+    if process.noise_schedule == "linear" and process.beta_1 > process.beta_N:
+        refuse("process", "beta_1", f"{process.beta_1:g} is larger than beta_N {process.beta_N:g}")
+    keeps_mean = process.basis in ("dct", "haar", "pixel") or (
+        process.basis == "gaussian-blur" and process.border != "zero"
     )
-    if process["direction"] == "fine-to-coarse" and f_type != "none" and keeps_mean and process["floor"] == 0:
+    if process.direction == "fine-to-coarse" and f_type != "none" and keeps_mean and process.floor == 0:
         refuse(
             "process", "floor", "with this basis or border 1 − D is 0 for the mean; give a floor, for example 1.0e-4"
         )
 
 
-def _check_network(network: dict, resolution: int, refuse) -> None:
-    levels = len(network["multipliers"])
+def _check_network(network: NetworkConfig, resolution: int, refuse) -> None:
+    levels = len(network.multipliers)
     if resolution % 2 ** (levels - 1):
         text = f"{levels} levels halve the resolution {levels - 1} times, which {resolution} does not allow"
         refuse("network", "multipliers", f"{text}; it must be divisible by {2 ** (levels - 1)}")
-    widths = {resolution >> level: network["channels"] * m for level, m in enumerate(network["multipliers"])}
-    for width in [network["channels"], *widths.values()]:
-        if width % network["n_groups"]:
-            refuse("network", "n_groups", f"{network['n_groups']} does not divide the width {width}")
-    for at in network["attention_resolutions"]:
+    widths = {resolution >> level: network.channels * m for level, m in enumerate(network.multipliers)}
+    for width in [network.channels, *widths.values()]:
+        if width % network.n_groups:
+            refuse("network", "n_groups", f"{network.n_groups} does not divide the width {width}")
+    for at in network.attention_resolutions:
         if at not in widths:
             known = ", ".join(map(str, widths))
             refuse("network", "attention_resolutions", f"no feature map is {at}×{at}; there are {known}")
     # The middle of the network attends as well.
-    for at in [*network["attention_resolutions"], min(widths)]:
-        if widths[at] % network["n_heads"]:
-            refuse("network", "n_heads", f"{network['n_heads']} does not divide the width {widths[at]} at {at}×{at}")
+    for at in [*network.attention_resolutions, min(widths)]:
+        if widths[at] % network.n_heads:
+            refuse("network", "n_heads", f"{network.n_heads} does not divide the width {widths[at]} at {at}×{at}")
 
 
-def check_training(training: dict, refuse) -> None:
+def check_training(training: TrainingConfig, refuse) -> None:
     """The batch can be shared out: `refuse(section, key, text)` is called if not."""
-    batch, ranks = training["batch_size"], training["gpus"] * training["nodes"]
-    micro = training["micro_batch_size"]
+    batch, ranks = training.batch_size, training.gpus * training.nodes
+    micro = training.micro_batch_size
     if batch % ranks:
         refuse("training", "batch_size", f"{batch} cannot be shared out evenly to {ranks} GPUs (gpus × nodes)")
     if micro and batch // ranks % micro:
@@ -171,30 +162,28 @@ def check_training(training: dict, refuse) -> None:
         refuse("training", "micro_batch_size", f"{micro} does not divide the {batch // ranks} images {of_each}a step")
 
 
-def _check_sampling(sampling: dict, process: dict, refuse) -> None:
-    n_steps, start = sampling["n_steps"], process["n_timesteps"] - process["skip_last_timestep"]
+def _check_sampling(sampling: SamplingConfig, process: ProcessConfig, refuse) -> None:
+    n_steps, start = sampling.n_steps, process.n_timesteps - process.skip_last_timestep
     if n_steps > start:
         refuse("sampling", "n_steps", f"{n_steps} is more than the {start} timesteps (process.n_timesteps)")
-    if sampling["noise_free_steps"] > n_steps:
-        refuse("sampling", "noise_free_steps", f"{sampling['noise_free_steps']} is more than the {n_steps} steps")
-    if sampling["n_snapshots"] > n_steps + 1:
+    if sampling.noise_free_steps > n_steps:
+        refuse("sampling", "noise_free_steps", f"{sampling.noise_free_steps} is more than the {n_steps} steps")
+    if sampling.n_snapshots > n_steps + 1:
         refuse(
             "sampling",
             "n_snapshots",
-            f"{sampling['n_snapshots']} is more than the {n_steps + 1} states of {n_steps} steps",
+            f"{sampling.n_snapshots} is more than the {n_steps + 1} states of {n_steps} steps",
         )
-    if sampling["n_strip"] > sampling["shard_size"]:
-        refuse("sampling", "n_strip", f"{sampling['n_strip']} is more than shard_size {sampling['shard_size']}")
-    if sampling["sampler"] == "ode-adaptive" and n_steps < 2:
-        refuse("sampling", "n_steps", "the adaptive solver needs at least 2")
+    if sampling.n_strip > sampling.shard_size:
+        refuse("sampling", "n_strip", f"{sampling.n_strip} is more than shard_size {sampling.shard_size}")
 
 
-def check_figures(config: dict, resolved: list[dict], name: str) -> None:
+def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
     """Every figure, and the study of samplers, shows runs that exist and can be shown there.
 
     `resolved` holds one seed's settings a run, in order.
     """
-    processes = {settings["run"]: settings["process"] for settings in resolved}
+    processes = {settings.run: settings.process for settings in resolved}
     study = config["sampler_study"]
     shown = {f"figures.{figure}": runs for figure, runs in config["figures"].items()}
     for key, runs in (shown | {"sampler_study.runs": study["runs"]}).items():
@@ -211,10 +200,10 @@ def check_figures(config: dict, resolved: list[dict], name: str) -> None:
             )
 
 
-def check_files(config: dict, resolved: list[dict], name: str) -> None:
+def check_files(config: dict, resolved: list[Settings], name: str) -> None:
     """The LMDBs of the data sets in use exist, unless they are to be downloaded, and the weights and all tables do."""
     missing = []
-    used = dict.fromkeys(settings["dataset"] for settings in resolved)
+    used = dict.fromkeys(settings.dataset for settings in resolved)
     to_come = {os.path.normpath(part["lmdb"]) for part in config["datasets"].values() if part["download"]}
     for dataset in used:
         folder = config["datasets"][dataset]["lmdb"]
@@ -223,31 +212,13 @@ def check_files(config: dict, resolved: list[dict], name: str) -> None:
             missing.append(f"datasets.{dataset}.lmdb: {folder}/data.mdb is missing; {hint}")
     paths = {("evaluation.weights", config["evaluation"]["weights"]): "give the path of pytorch-fid's weights"}
     for settings in resolved:
-        process = settings["process"]
-        if process["f_type"] == "table":
-            paths["process.f_table", process["f_table"]] = "give a CSV with the columns i and f"
-        if process["power"] not in ("blur", "heat"):
-            paths["process.power", process["power"]] = "give blur, heat or a CSV of numbers"
+        process = settings.process
+        if process.f_type == "table":
+            paths["process.f_table", process.f_table] = "give a CSV with the columns i and f"
+        if process.power not in ("blur", "heat"):
+            paths["process.power", process.power] = "give blur, heat or a CSV of numbers"
     missing += [
         f"{key}: {path} is missing; {hint}" for (key, path), hint in paths.items() if path and not Path(path).is_file()
     ]
     if missing:
         raise UserError(f"{name}: {' | '.join(missing)}")
-
-
-def how_to_get(folder: str, dataset: str) -> str:
-    """Where an LMDB comes from, as part of a sentence: the LSUN site if the folder is called as LSUN calls it."""
-    archive = lsun_name(folder)
-    if not archive:
-        return "give a folder with an LSUN-format LMDB (data.mdb)"
-    text = f"download {LSUN_SITE}/{archive}_lmdb.zip"
-    if archive in LSUN_ARCHIVES:
-        size, digest = LSUN_ARCHIVES[archive]
-        text += f" ({size:,} bytes, {'MD5' if len(digest) == 32 else 'SHA-256'} {digest})"
-    return f"{text} and unzip it in {Path(folder).parent}, or set datasets.{dataset}.download: lsun"
-
-
-def lsun_name(folder: str | os.PathLike) -> str | None:
-    """What LSUN calls the scenes in a folder, church_outdoor_train for church_outdoor_train_lmdb; None if nothing."""
-    match = re.fullmatch(rf"((?:{'|'.join(LSUN_SCENES)})_(?:train|val))_lmdb", Path(folder).name)
-    return match and match[1]

@@ -6,32 +6,16 @@ Resolved means: checked, defaults filled in, and a run's own keys laid over its 
 
 # The workflow checks a config with this module before any job starts, so that it imports neither torch nor numpy.
 
+import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from blurdiff.config import checks
-from blurdiff.config.schema import SECTIONS, complete, config_schema, read_yaml, settings_schema, validate
+from blurdiff.config.schema import completed, config_schema, read_yaml, settings_schema, validate
+from blurdiff.config.settings import PRESETS, Settings, settings_from
 from blurdiff.errors import UserError
-
-# Processes of other papers, and of the authors' released code, as process keys; a run's own keys are laid over them.
-PRESETS = {
-    "ddpm": {"family": "blur", "basis": "pixel", "f_type": "none", "f_N": 0.0},
-    "blurring-diffusion": {"family": "blurring-diffusion", "noise_schedule": "cosine", "sigma_max": 20.0},
-    "ihdm": {"family": "ihdm", "sigma_max": 20.0},
-    "released-code": {"mode_order": "released", "f_anchor": "released", "floor": 0.03, "skip_last_timestep": True},
-}
-
-
-class Section(dict):
-    """Settings whose missing keys are the user's mistake: UserError names them."""
-
-    def __init__(self, value: dict, name: str):
-        super().__init__(value)
-        self.name = name
-
-    def __missing__(self, key):
-        raise UserError(f"{self.name}: the key {key} is missing; `blurdiff settings` prints complete settings")
 
 
 def check_config(raw: object, name: str = "config") -> dict:
@@ -47,7 +31,7 @@ def check_config(raw: object, name: str = "config") -> dict:
     except (TypeError, ValueError, RecursionError) as error:  # keys that are dates, numbers or nesting without end
         raise UserError(f"{name}: this is no config ({error}); config/README.md explains the keys") from error
     validate(raw, config_schema(), name)
-    config = complete(raw, config_schema(), name)
+    config = completed(raw, config_schema(), name)
     for dataset, part in config["datasets"].items():
         if part["synthetic"]:
             part["n_images"] = part["n_images"] or 2048
@@ -117,57 +101,75 @@ def is_forward_only(config: dict, run: dict) -> bool:
     return run_process(config, run)["family"] == "ihdm"
 
 
-def resolve_runs(config: dict) -> list[dict]:
+def resolve_runs(config: dict) -> list[Settings]:
     """Resolved settings of every run and seed of a complete config, the seeds of a run together.
 
-    Each is {"run", "dataset", "label", "synthetic", "seed", "resolution", "process", "network", "training", "sampling",
-    "evaluation"} with every key of every section. `sampling.n_steps` null becomes all steps,
-    `sampling.batch_size` null the size of a shard.
+    Precedence of `training`: run > data set > section; of `process`: run > preset > section.
     """
     resolved = []
     for run in config["runs"]:
         dataset = config["datasets"][run["dataset"]]
-        process = run_process(config, run)
-        training = {**config["training"], **dataset["training"], **run.get("training", {})}
-        sampling = {**config["sampling"], **run.get("sampling", {})}
-        sampling["n_steps"] = sampling["n_steps"] or process["n_timesteps"] - process["skip_last_timestep"]
-        sampling["batch_size"] = min(sampling["batch_size"] or sampling["shard_size"], sampling["shard_size"])
-        for seed in config["seeds"]:
-            settings = {
-                "run": run["name"],
-                "dataset": run["dataset"],
-                "label": dataset["label"],
-                "synthetic": bool(dataset["synthetic"]),
-                "seed": seed,
-                "resolution": config["resolution"],
-                "process": process,
-                "network": config["network"],
-                "training": training,
-                "sampling": sampling,
-                "evaluation": config["evaluation"],
-            }
-            resolved.append(settings)
+        first = {
+            "run": run["name"],
+            "dataset": run["dataset"],
+            "label": dataset["label"],
+            "synthetic": bool(dataset["synthetic"]),
+            "seed": config["seeds"][0],
+            "resolution": config["resolution"],
+            "process": run_process(config, run),
+            "network": config["network"],
+            "training": {**config["training"], **dataset["training"], **run.get("training", {})},
+            "sampling": {**config["sampling"], **run.get("sampling", {})},
+            "evaluation": config["evaluation"],
+        }
+        settings = settings_from(first)
+        resolved += [dataclasses.replace(settings, seed=seed) for seed in config["seeds"]]
     return resolved
 
 
-def read_settings(text_or_path: str | Path) -> dict:
-    """A run's settings from JSON itself or from the path of a JSON or YAML file.
+def read_settings(text_or_path: str | Path) -> Settings:
+    """A run's settings from a JSON or YAML file, or from JSON itself; what a section leaves out gets its default.
 
-    A stage needs only some of the sections, so that any may be absent; the defaults of those that are there are filled
-    in. Raises UserError for anything unreadable, unknown or out of range, and later when a missing key is asked for.
+    Raises UserError for anything unreadable, missing, unknown or out of range.
     """
+    return complete_settings(*_read(text_or_path))
+
+
+def read_runs(texts_or_paths: Sequence[str | Path]) -> list[Settings]:
+    """The settings of several runs: each text or file holds those of one run or a list of them."""
+    runs: list[Settings] = []
+    for text_or_path in texts_or_paths:
+        value, name = _read(text_or_path)
+        several = value if isinstance(value, list) else [value]
+        runs += [complete_settings(each, name) for each in several]
+    if not runs:
+        raise UserError(f"{', '.join(map(str, texts_or_paths))}: an empty list; give the settings of at least one run")
+    return runs
+
+
+def _read(text_or_path: str | Path) -> tuple[object, str]:
+    """(value, what messages call it)."""
     text = str(text_or_path)
-    if text.lstrip().startswith("{"):
-        name = "settings"
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"settings: not JSON: {error}") from error
-    else:
-        name, value = text, read_yaml(text)
+    if not text.lstrip().startswith(("{", "[")):
+        return read_yaml(text), text
+    try:
+        return json.loads(text), "settings"
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"settings: not JSON: {error}") from error
+
+
+def read_partial_settings(text_or_path: str | Path) -> dict:
+    """Settings of which any may be absent; the defaults of the sections that are there are filled in."""
+    value, name = _read(text_or_path)
+    schema = {key: part for key, part in settings_schema().items() if key != "required"}
+    validate(value, schema, name)
+    return {key: part for key, part in completed(value, schema, name).items() if key in value}
+
+
+def complete_settings(value: object, name: str = "settings") -> Settings:
+    """Settings from a dict that may leave out whatever has a default; `name` stands first in every message."""
     if not isinstance(value, dict):
         raise UserError(f"{name}: must be one settings object; `blurdiff settings --run NAME` prints one")
     validate(value, settings_schema(), name)
-    value = complete(value, settings_schema(), name)
-    parts = {key: Section(part, f"{name}: {key}") if key in SECTIONS else part for key, part in value.items()}
-    return Section(parts, name)
+    complete = completed(value, settings_schema(), name)
+    return settings_from({"label": complete["dataset"], **complete})

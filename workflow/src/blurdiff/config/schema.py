@@ -5,6 +5,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import difflib
 import json
 import math
@@ -13,10 +14,23 @@ from pathlib import Path
 
 import yaml
 
+from blurdiff.config.keys import REQUIRED, Section, default_of, integer, list_of, one_of
+from blurdiff.config.settings import (
+    FIGURES,
+    NAME,
+    PRESETS,
+    SECTIONS,
+    SEED,
+    TEXT,
+    TRUTH,
+    DatasetConfig,
+    ProcessConfig,
+    SamplerConfig,
+    StudyConfig,
+    TrainingConfig,
+)
 from blurdiff.errors import UserError
 
-SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
-SECTIONS = ("process", "network", "training", "sampling", "evaluation")
 TYPE_NAMES = {
     "integer": "a whole number",
     "number": "a number",
@@ -67,48 +81,84 @@ def read_yaml(path: str | Path) -> object:
         ) from error
 
 
+def section_schema(section: type[Section], partial: bool = False, **more: dict) -> dict:
+    """The schema of a section; `partial`: only what differs is given, so that nothing is missing or filled in."""
+    fields = dataclasses.fields(section)
+    properties = {field.name: {**field.metadata["schema"]} for field in fields} | more
+    for field in fields:
+        if not partial and default_of(field) is not REQUIRED:
+            properties[field.name]["default"] = default_of(field)
+    required = [field.name for field in fields if default_of(field) is REQUIRED and not partial]
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        **({"required": required} if required else {}),
+        **({"partial": True} if partial else {}),
+    }
+
+
 @cache
 def config_schema() -> dict:
-    """The config schema with every $ref replaced by what it names, so that each object lists all its keys."""
-    document = read_yaml(SCHEMA)
-
-    def inline(node):
-        if isinstance(node, list):
-            return [inline(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            target = document
-            for part in node["$ref"].removeprefix("#/").split("/"):
-                target = target[part]
-            properties = {**target.get("properties", {}), **node.get("properties", {})}
-            node = {**target, **node, **({"properties": properties} if properties else {})}
-            del node["$ref"]
-        if "unevaluatedProperties" in node:
-            node = {**node, "additionalProperties": node["unevaluatedProperties"]}
-            del node["unevaluatedProperties"]
-        return {key: inline(value) for key, value in node.items()}
-
-    return {key: inline(value) for key, value in document.items() if key != "$defs"}
+    """The JSON schema of a config. Where only what differs is given, an object has `partial: true`."""
+    sections = {name: section_schema(section) for name, section in SECTIONS.items()}
+    for name, schema in sections.items():
+        if name != "training":
+            schema["default"] = {}
+    sampler = section_schema(SamplerConfig, partial=True)
+    study = section_schema(StudyConfig)
+    study["properties"]["samplers"] |= {
+        "type": "array", "minItems": 1, "items": {**sampler, "required": ["sampler"]}
+    }  # fmt: skip
+    training = section_schema(TrainingConfig, partial=True)
+    dataset = section_schema(DatasetConfig, training={**training, "default": {}})
+    run = section_schema(
+        ProcessConfig,
+        partial=True,
+        dataset={"type": "string"},
+        name=NAME,
+        preset=one_of(*PRESETS),
+        training=training,
+        sampling=sampler,
+    )
+    figure = list_of({"type": "string"}, empty=False, unique=True)
+    return {
+        "title": "A blurdiff experiment",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["datasets", "training", "runs"],
+        "properties": {
+            "results": {**TEXT, "default": "results"},
+            "store": {**TEXT, "default": ".blurdiff/store"},
+            "resolution": {**integer(4, 1024), "default": 64},
+            "datasets": {"type": "object", "minProperties": 1, "propertyNames": NAME, "additionalProperties": dataset},
+            **sections,
+            "sampler_study": {**study, "default": {}},
+            "runs": {**list_of({**run, "required": ["dataset"]}, empty=False)},
+            "seeds": {**list_of(SEED, empty=False, unique=True), "default": [0]},
+            "figures": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": dict.fromkeys(FIGURES, figure),
+                "default": {},
+            },
+        },
+    }
 
 
 @cache
 def settings_schema() -> dict:
-    """The schema of a run's resolved settings; everything may be absent, since a stage needs only some."""
-
-    def optional(part: dict) -> dict:
-        return {key: value for key, value in part.items() if key not in ("default", "required")}
-
+    """The schema of a run's resolved settings; sections may be absent."""
     properties = config_schema()["properties"]
-    text = {"type": "string"}
+    resolution = {name: value for name, value in properties["resolution"].items() if name != "default"}
     return {
         "type": "object",
         "additionalProperties": False,
+        "required": ["run", "dataset", "seed", "resolution", "training"],
         "properties": {
-            **{"run": text, "dataset": text, "label": text, "synthetic": {"type": "boolean"}},
-            "seed": properties["seeds"]["items"],
-            "resolution": optional(properties["resolution"]),
-            **{name: optional(properties[name]) for name in SECTIONS},
+            **{"run": TEXT, "dataset": TEXT, "label": TEXT, "synthetic": {**TRUTH, "default": False}},
+            **{"seed": SEED, "resolution": resolution},
+            **{name: properties[name] for name in SECTIONS},
         },
     }
 
@@ -176,7 +226,7 @@ def validate(value: object, schema: dict, name: str) -> None:
         raise UserError(f"{name}: {key}: {text}{more}" if key else f"{name}: {text}{more}")
 
 
-def complete(value: object, schema: dict, name: str, fill: bool = True, path: tuple = ()) -> object:
+def completed(value: object, schema: dict, name: str, fill: bool = True, path: tuple = ()) -> object:
     """A valid value with defaults filled in, keys in the schema's order and numbers of the schema's type.
 
     1 and 1.0 must not make two fingerprints of one model, so that a number becomes a float and an integer an int.
@@ -189,13 +239,13 @@ def complete(value: object, schema: dict, name: str, fill: bool = True, path: tu
         for key, part in properties.items():
             if key in value or (fill and "default" in part):
                 item = value[key] if key in value else copy.deepcopy(part["default"])
-                result[key] = complete(item, part, name, fill, (*path, key))
+                result[key] = completed(item, part, name, fill, (*path, key))
         for key in value:  # in the user's order
             if key not in properties:
-                result[key] = complete(value[key], schema["additionalProperties"], name, fill, (*path, key))
+                result[key] = completed(value[key], schema["additionalProperties"], name, fill, (*path, key))
         return result
     if isinstance(value, list):
-        return [complete(item, schema["items"], name, fill, (*path, k)) for k, item in enumerate(value)]
+        return [completed(item, schema["items"], name, fill, (*path, k)) for k, item in enumerate(value)]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     try:

@@ -7,16 +7,45 @@ started over. A zip of the wrong checksum is deleted. A FOLDER.zip that is there
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from blurdiff.config.checks import ADDRESS, DIGEST, LSUN_ARCHIVES, LSUN_SITE, lsun_name
+from blurdiff.config.checks import ADDRESS, DIGEST
 from blurdiff.data.archive import BadArchive, file_digest, unpack_lmdb
 from blurdiff.data.fetch import fetch, forget, say
 from blurdiff.data.lsun import check_lmdb
+from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_address, lsun_name
 from blurdiff.errors import UserError
+from blurdiff.runtime import text
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
+
+
+def download_lmdb(
+    output: str | os.PathLike, url: str | None, digest: str | None, *, retries: int = 10, keep_archive: bool = False
+) -> None:
+    """Make the folder `output` with the LMDB of the zip at `url`; None: LSUN's own, by the folder's name.
+
+    Raises UserError for options that cannot be, and as `download` does; KeyboardInterrupt on SIGTERM and SIGINT.
+    """
+    folder = Path(os.path.normpath(output))
+    if folder.name in ("", ".."):
+        raise UserError(f"--output {output}: give the name of a folder to make")
+    url, digest, size = source_of(folder, url, digest)
+    if retries < 0:
+        raise UserError(f"--retries must be 0 or more, not {retries}")
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        download(folder, url, digest, size=size, retries=retries, keep_archive=keep_archive)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    data = folder / "data.mdb"
+    print(f"{data}: {text.size(data.stat().st_size)}")
 
 
 def source_of(folder: Path, url: str | None, digest: str | None) -> tuple[str, str | None, int | None]:
@@ -30,7 +59,7 @@ def source_of(folder: Path, url: str | None, digest: str | None) -> tuple[str, s
         name = lsun_name(folder)
         if name is None:
             raise UserError(f"{folder} is not called as LSUN calls its folders (CATEGORY_train_lmdb); give --url")
-        url = f"{LSUN_SITE}/{name}_lmdb.zip"
+        url = lsun_address(name)
         if name in LSUN_ARCHIVES and digest is None:
             size, digest = LSUN_ARCHIVES[name]
     if not ADDRESS.fullmatch(url):

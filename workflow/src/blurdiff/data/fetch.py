@@ -11,16 +11,15 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+
+import requests
 
 from blurdiff import __version__
 from blurdiff.data.archive import count_bytes
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
 from blurdiff.runtime.files import read_json, write_json
-
-if TYPE_CHECKING:
-    import requests
 
 TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces of data
 LONGEST_WAIT = 60  # seconds between two attempts
@@ -37,8 +36,6 @@ def fetch(url: str, file: BinaryIO, state: Path, size: int | None, retries: int)
     `state` is a small JSON beside it that says which version of which address the bytes are of. Raises UserError when
     the server refuses, or `retries` attempts in a row brought nothing new.
     """
-    import requests
-
     mark, failures = length_of(file), 0
     with requests.Session() as session:
         while True:
@@ -64,7 +61,7 @@ def fetch(url: str, file: BinaryIO, state: Path, size: int | None, retries: int)
             time.sleep(wait)
 
 
-def transfer(session: "requests.Session", url: str, file: BinaryIO, state: Path, known_size: int | None) -> None:
+def transfer(session: requests.Session, url: str, file: BinaryIO, state: Path, known_size: int | None) -> None:
     """One request for what is missing of `file`; returns when that is complete, else raises Dropped or as requests."""
     known = read_state(state, url)
     if known is None or length_of(file) > known["size"]:
@@ -122,7 +119,7 @@ def transfer(session: "requests.Session", url: str, file: BinaryIO, state: Path,
     os.fsync(file.fileno())
 
 
-def total_length(response: "requests.Response", url: str, known_size: int | None) -> int:
+def total_length(response: requests.Response, url: str, known_size: int | None) -> int:
     """The size of the whole file, in bytes, as the server announces it; UserError when it does not or is another."""
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
@@ -132,13 +129,13 @@ def total_length(response: "requests.Response", url: str, known_size: int | None
     return int(length)
 
 
-def content_range(response: "requests.Response") -> tuple[int, int] | None:
+def content_range(response: requests.Response) -> tuple[int, int] | None:
     """(first byte, size of the whole) from the header Content-Range; None when it does not say so."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "").strip())
     return match and (int(match[1]), int(match[2]))
 
 
-def validator_of(response: "requests.Response") -> str | None:
+def validator_of(response: requests.Response) -> str | None:
     """What If-Range takes to tell whether a file is still the same: a strong ETag, or the date of its last change."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blurdiff.data.manifest import read_manifest
 from blurdiff.errors import UserError
-from blurdiff.runtime.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,8 @@ def open_images(path: str | os.PathLike, resolution: int | None = None) -> np.nd
         raise UserError(f"{path} has {size:,} bytes, which does not fit its shape {shape}: truncated? {again}")
     manifest_path = path.with_name("manifest.json")
     if manifest_path.exists():
-        manifest = read_json(manifest_path)
-        recorded = (manifest.get("n_used"), manifest.get("resolution")) if isinstance(manifest, dict) else None
-        if recorded != (shape[0], shape[1]):
+        manifest = read_manifest(manifest_path)
+        if (manifest.n_used, manifest.resolution) != (shape[0], shape[1]):
             raise UserError(f"{manifest_path} does not describe {path}, which holds {shape}; {again}")
     return np.memmap(path, np.uint8, "r", offset, shape)
 

@@ -6,16 +6,17 @@ checked against the SHA-256 of their manifests. Both files appear complete or no
 
 import hashlib
 import os
+from dataclasses import replace
 
 from blurdiff.data.images import open_images
+from blurdiff.data.manifest import OF_PARTS, Manifest, read_manifest, write_manifest
 from blurdiff.data.preprocess import check_room, check_skipped, describe
 from blurdiff.errors import UserError
 from blurdiff.runtime import npy
-from blurdiff.runtime.files import atomic_path, read_json, write_json
+from blurdiff.runtime.files import atomic_path
 from blurdiff.runtime.parallel import progress
 
-OF_ONE_PART = ("part", "n_used", "skipped", "sha256")
-OF_PARTS = ("part", "parts", "lmdb")
+OF_ONE_PART = {"part": None, "n_used": None, "skipped": [], "sha256": None}  # what the parts of an array differ in
 
 
 def join(
@@ -24,19 +25,19 @@ def join(
     output: str | os.PathLike,
     manifest_path: str | os.PathLike,
     max_corrupt_fraction: float = 0.001,
-) -> dict:
+) -> Manifest:
     """Write `output` and its manifest (see `preprocess`) from all parts, in order; returns the manifest.
 
     Raises UserError when a part is missing, damaged or of another LMDB or settings, or when too many records are bad.
     """
-    described = [read_json(path) for path in manifests]
+    described = [read_manifest(path, "n_used", "resolution", "sha256") for path in manifests]
     _check_parts(described, parts, manifests)
     first = described[0]
-    skipped = [record for each in described for record in each["skipped"]]
-    n_used, resolution = sum(each["n_used"] for each in described), first["resolution"]
-    check_skipped(first["source"], n_used + len(skipped), max_corrupt_fraction, skipped)
+    skipped = [record for each in described for record in each.skipped]
+    n_used, resolution = sum(each.n_used for each in described), first.resolution
+    check_skipped(first.source, n_used + len(skipped), max_corrupt_fraction, skipped)
     if n_used == 0:
-        raise UserError(f"{first['source']}: no record decodes (the first: {describe(skipped[0])}); fetch it again")
+        raise UserError(f"{first.source}: no record decodes (the first: {describe(skipped[0])}); fetch it again")
     digest = hashlib.sha256()
     with atomic_path(output) as temporary, open(temporary, "wb") as file:
         check_room(output, temporary.parent, n_used * resolution**2 * 3)
@@ -44,37 +45,36 @@ def join(
         with progress(n_used, "images", "join parts") as advance:
             for path, each in zip(parts, described, strict=True):
                 _append(file, digest, path, each)
-                advance(each["n_used"])
-    manifest = {key: value for key, value in first.items() if key not in OF_PARTS}
-    manifest |= {"n_used": n_used, "skipped": skipped, "sha256": digest.hexdigest()}
-    write_json(manifest_path, manifest)
+                advance(each.n_used)
+    made = {"n_used": n_used, "skipped": skipped, "sha256": digest.hexdigest()}
+    manifest = replace(first, **dict.fromkeys(OF_PARTS), **made)
+    write_manifest(manifest_path, manifest)
     return manifest
 
 
-def _check_parts(described: list[dict], parts: list, manifests: list) -> None:
+def _check_parts(described: list[Manifest], parts: list, manifests: list) -> None:
     """The manifests are those of all parts of one array, in order."""
     if len(parts) != len(manifests):
         raise UserError(f"--parts names {len(parts)} files and --manifests {len(manifests)}; give one of each a part")
     for number, (each, path) in enumerate(zip(described, manifests, strict=True)):
-        of_all = ({k: v for k, v in one.items() if k not in OF_ONE_PART} for one in (each, described[0]))
-        if (each.get("part"), each.get("parts")) != (number, len(parts)):
+        if (each.part, each.parts) != (number, len(parts)):
             raise UserError(f"{path} is not of part {number} of {len(parts)}; give all parts in order")
-        if next(of_all) != next(of_all):
+        if replace(each, **OF_ONE_PART) != replace(described[0], **OF_ONE_PART):
             raise UserError(f"{path} and {manifests[0]} are of different LMDBs or settings; make the parts again")
 
 
-def _append(file, digest, path: str | os.PathLike, manifest: dict) -> None:
+def _append(file, digest, path: str | os.PathLike, manifest: Manifest) -> None:
     """Append a part's images to the array; they are those that its manifest names."""
-    if manifest["n_used"] == 0:
+    if manifest.n_used == 0:
         return
-    n, own = len(open_images(path, manifest["resolution"])), hashlib.sha256()  # which checks type, shape and size
-    if n != manifest["n_used"]:
-        raise UserError(f"{path} holds {n:,} images, its manifest says {manifest['n_used']:,}; make this part again")
-    start, stop = (npy.offset(index, manifest["resolution"]) for index in (0, n))
+    n, own = len(open_images(path, manifest.resolution)), hashlib.sha256()  # which checks type, shape and size
+    if n != manifest.n_used:
+        raise UserError(f"{path} holds {n:,} images, its manifest says {manifest.n_used:,}; make this part again")
+    start, stop = (npy.offset(index, manifest.resolution) for index in (0, n))
     with open(path, "rb", buffering=0) as part:
         for chunk in npy.read_chunks(part.fileno(), start, stop):
             file.write(chunk)
             digest.update(chunk)
             own.update(chunk)
-    if own.hexdigest() != manifest["sha256"]:
+    if own.hexdigest() != manifest.sha256:
         raise UserError(f"{path} is not what its manifest describes (SHA-256 differs): damaged; make this part again")

@@ -17,6 +17,7 @@ from pathlib import Path
 import lmdb
 from PIL import Image, UnidentifiedImageError
 
+from blurdiff.data.lsun_facts import download_hint
 from blurdiff.errors import UserError
 
 MAX_PIXELS = 64_000_000
@@ -24,7 +25,6 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("WEBP", "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 
 _KEY = re.compile(rb"[0-9a-fA-F]{40}")
-_LSUN_FOLDER = re.compile(r"[a-z]+(_[a-z]+)*_(train|val)_lmdb")
 
 # An LMDB file starts with two meta pages, of which the one with the higher transaction number counts: a page header of
 # 16 bytes (page number, padding, flags, bounds), then magic, version, address and size of the map, two database records
@@ -37,13 +37,6 @@ _META_FLAG = 0x08
 
 class CorruptRecord(ValueError):
     """A value that is not a readable image; the message is the reason, the same in every run."""
-
-
-def download_hint(path: str | os.PathLike) -> str:
-    """What to do about a missing LMDB: the address of its zip if the folder has a name of LSUN's, else the pattern."""
-    name = Path(path).name
-    name = name if _LSUN_FOLDER.fullmatch(name) else "<category>_<split>_lmdb"
-    return f"for LSUN, download http://dl.yf.io/lsun/scenes/{name}.zip and unzip it there"
 
 
 def check_lmdb(path: str | os.PathLike) -> None:

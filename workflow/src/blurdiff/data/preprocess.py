@@ -23,9 +23,9 @@ import numpy as np
 from PIL import Image
 
 from blurdiff.data import lsun, unfinished
+from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.errors import UserError
 from blurdiff.runtime import npy
-from blurdiff.runtime.files import read_json, write_json
 from blurdiff.runtime.parallel import WorkerDied, available_cores, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
 
@@ -49,14 +49,12 @@ def preprocess(
     label: str | None = None,
     synthetic: bool = False,
     part: tuple[int, int] | None = None,
-) -> dict:
+) -> Manifest:
     """Write `output` (uint8 (n_used, R, R, 3), order of the keys), then its manifest; returns the manifest.
 
-    The manifest: source, label, synthetic, resolution, n_keys (records in the LMDB), max_images, n_used, skipped (a
-    list of {key, reason}), sha256 (of the array's bytes in C order, without the npy header). n_used + len(skipped) is
-    the number of records read, min(n_keys, max_images). With `part` (k, n), `output` holds the k-th of n equal parts of
-    those records, and the manifest says so: n_used, skipped and sha256 are the part's, and part, parts and lmdb (the
-    LMDB's state) stand beside them.
+    In the manifest n_used + len(skipped) is the number of records read, min(n_keys, max_images). With `part` (k, n),
+    `output` holds the k-th of n equal parts of those records, and the manifest says so: n_used, skipped and sha256 are
+    the part's, and part, parts and lmdb stand beside them.
 
     What an earlier call of the same LMDB, resolution, max_images and part has done is not done again, however it ended
     (see `unfinished`). Raises UserError for a bad LMDB or key (see `lsun`), too many bad records, a full disk, a dead
@@ -106,18 +104,18 @@ def preprocess(
             work.publish(output)
             # After the array: a manifest that is there describes an array that is complete.
             made = {"n_used": position.images, "skipped": position.skipped, "sha256": work.digest.hexdigest()}
-            manifest = known | made | of_part
-            write_json(manifest_path, manifest)
+            manifest = Manifest(**known, **made, **of_part)
+            write_manifest(manifest_path, manifest)
             work.forget()
     return manifest
 
 
-def _made_meanwhile(output: Path, manifest_path: Path, known: dict, state: dict) -> dict | None:
+def _made_meanwhile(output: Path, manifest_path: Path, known: dict, state: dict) -> Manifest | None:
     """The manifest that another process wrote while this one waited for it, if it is the one that is wanted here."""
     if not (output.is_file() and manifest_path.is_file()) or manifest_path.stat().st_mtime_ns < state["mtime_ns"]:
         return None
-    manifest = read_json(manifest_path)
-    return manifest if known.items() <= {key: manifest.get(key) for key in known}.items() else None
+    manifest = read_manifest(manifest_path)
+    return manifest if all(getattr(manifest, key) == value for key, value in known.items()) else None
 
 
 def check_room(output: str | os.PathLike, folder: Path, need: int) -> None:

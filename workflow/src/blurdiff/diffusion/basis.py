@@ -11,6 +11,8 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 
+from blurdiff.config import settings as config
+from blurdiff.config.keys import check_names
 from blurdiff.errors import UserError
 
 BORDERS = ("zero", "circular", "reflect")
@@ -108,6 +110,7 @@ def pixel(resolution: int) -> Basis:
 
 
 BASES = {"dct": dct, "dst": dst, "haar": haar, "pixel": pixel}
+check_names(["gaussian-blur", *BASES], config.BASES, "basis.BASES")
 
 
 def make_basis(name: str, resolution: int, sigma: float, border: str) -> Basis:

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from blurdiff.config import settings as config
+from blurdiff.config.keys import check_names
+from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.basis import Basis, make_basis
 from blurdiff.diffusion.process import Process
@@ -14,17 +17,17 @@ DIRECTIONS = ("coarse-to-fine", "fine-to-coarse", "reversed")
 MODE_ORDERS = ("paper", "released")
 
 
-def log_attenuation(basis: Basis, settings: dict) -> np.ndarray:
+def log_attenuation(basis: Basis, settings: ProcessConfig) -> np.ndarray:
     """log D of every mode, (R, R) ≤ 0: what one application of the blur leaves of it.
 
     `power` "blur": the eigenvalues of the basis's own blur. "heat": heat dissipation for the time that a Gaussian of
     `sigma` px takes, e^{−λσ²/2}. Otherwise the path of a CSV without header: R values d (D = d⊗d), or R×R values D.
     """
-    power, resolution = settings["power"], len(basis.laplacian)
+    power, resolution = settings.power, len(basis.laplacian)
     if power == "blur" and basis.attenuation is not None:
         log_d = np.log(basis.attenuation)
     elif power in ("blur", "heat"):
-        log_d = -basis.laplacian * settings["sigma"] ** 2 / 2
+        log_d = -basis.laplacian * settings.sigma**2 / 2
     else:
         try:
             given = np.loadtxt(Path(power), delimiter=",", ndmin=2)
@@ -82,11 +85,9 @@ def released_mode_order(log_D: np.ndarray, channels: int) -> np.ndarray:
     return result.reshape(channels, *log_D.shape)
 
 
-def noise_table(settings: dict) -> np.ndarray:
+def noise_table(settings: ProcessConfig) -> np.ndarray:
     """log ᾱ_0 … log ᾱ_N of the config's noise schedule."""
-    betas = schedules.noise_betas(
-        settings["noise_schedule"], settings["n_timesteps"], settings["beta_1"], settings["beta_N"]
-    )
+    betas = schedules.noise_betas(settings.noise_schedule, settings.n_timesteps, settings.beta_1, settings.beta_N)
     return schedules.log_alpha_bar(betas)
 
 
@@ -97,45 +98,45 @@ def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarra
     return Process(matrix, torch.from_numpy(noise), torch.from_numpy(blur), grid, **rest)
 
 
-def blur_diffusion(settings: dict, resolution: int, channels: int) -> Process:
+def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> Process:
     """The paper's process and all that differs from it by schedule, basis, direction or mode order; f = 0 is DDPM."""
-    basis = make_basis(settings["basis"], resolution, settings["sigma"], settings["border"])
-    log_D = apply_direction(log_attenuation(basis, settings), settings["direction"], settings["floor"])
-    if settings["mode_order"] not in MODE_ORDERS:
-        raise UserError(f"process.mode_order: {settings['mode_order']!r} is not one of {', '.join(MODE_ORDERS)}")
-    if settings["mode_order"] == "released":
+    basis = make_basis(settings.basis, resolution, settings.sigma, settings.border)
+    log_D = apply_direction(log_attenuation(basis, settings), settings.direction, settings.floor)
+    if settings.mode_order not in MODE_ORDERS:
+        raise UserError(f"process.mode_order: {settings.mode_order!r} is not one of {', '.join(MODE_ORDERS)}")
+    if settings.mode_order == "released":
         log_D = released_mode_order(log_D, channels)
     f = schedules.blur_schedule(
-        settings["f_type"], settings["f_N"], settings["n_timesteps"], settings["f_anchor"], settings["f_table"]
+        settings.f_type, settings.f_N, settings.n_timesteps, settings.f_anchor, settings.f_table
     )
     return assemble(basis, noise_table(settings), np.concatenate([[0.0], np.cumsum(f[1:])]), log_D)
 
 
-def blurring_diffusion(settings: dict, resolution: int, channels: int) -> Process:
+def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> Process:
     """Blurring Diffusion (Hoogeboom & Salimans, arXiv 2209.05557): √Ā = a_t[(1 − .001)e^{−λτ} + .001], σ_t² = 1 − a_t².
 
     τ = σ_B²/2 with σ_B = sigma_max · sin²(πt/2) px (sigma_max 20 in the paper), t = i/N; cosine basis.
     """
-    basis = make_basis("dct", resolution, settings["sigma"], settings["border"])
-    t = np.arange(settings["n_timesteps"] + 1) / settings["n_timesteps"]
-    tau = (settings["sigma_max"] * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
+    basis = make_basis("dct", resolution, settings.sigma, settings.border)
+    t = np.arange(settings.n_timesteps + 1) / settings.n_timesteps
+    tau = (settings.sigma_max * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
     noise = noise_table(settings)
     log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
     variance = torch.from_numpy(-np.expm1(noise))
     return assemble(basis, noise, tau, log_D, minimum=0.001, scalar_variance=variance)
 
 
-def inverse_heat_dissipation(settings: dict, resolution: int, channels: int) -> Process:
+def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels: int) -> Process:
     """The forward process of IHDM (Rissanen et al., arXiv 2206.13397): √Ā = e^{−λτ}, σ = .01 at every timestep.
 
     σ_B runs logarithmically from .5 px at i = 1 to `sigma_max` at i = N. Forward only: its end is not a Gaussian that
     could be drawn from.
     """
-    basis = make_basis("dct", resolution, settings["sigma"], settings["border"])
-    sigma_B = np.geomspace(0.5, settings["sigma_max"], settings["n_timesteps"])
+    basis = make_basis("dct", resolution, settings.sigma, settings.border)
+    sigma_B = np.geomspace(0.5, settings.sigma_max, settings.n_timesteps)
     tau = np.concatenate([[0.0], sigma_B**2 / 2])
     log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
-    variance = torch.full((settings["n_timesteps"] + 1,), 0.01**2, dtype=torch.float64)
+    variance = torch.full((settings.n_timesteps + 1,), 0.01**2, dtype=torch.float64)
     return assemble(basis, np.zeros_like(tau), tau, log_D, scalar_variance=variance)
 
 
@@ -144,10 +145,11 @@ FAMILIES = {
     "blurring-diffusion": blurring_diffusion,
     "ihdm": inverse_heat_dissipation,
 }
+check_names(FAMILIES, config.FAMILIES, "families.FAMILIES")
 
 
-def build_process(settings: dict, resolution: int, channels: int = 3) -> Process:
+def build_process(settings: ProcessConfig, resolution: int, channels: int = 3) -> Process:
     """The Process of a config's resolved `process` section at a resolution in pixels; raises UserError."""
-    if settings["family"] not in FAMILIES:
-        raise UserError(f"process.family: {settings['family']!r} is not one of {', '.join(FAMILIES)}")
-    return FAMILIES[settings["family"]](settings, resolution, channels)
+    if settings.family not in FAMILIES:
+        raise UserError(f"process.family: {settings.family!r} is not one of {', '.join(FAMILIES)}")
+    return FAMILIES[settings.family](settings, resolution, channels)

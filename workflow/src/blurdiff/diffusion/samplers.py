@@ -132,66 +132,11 @@ def ode_heun(process, epsilon, x_N, steps, generator, callback=None) -> Tensor:
     return _walk(process, epsilon, x_N, steps, callback, step)
 
 
-_NO_WAY = "found no way from noise to an image; is the model trained? ddim takes the same way in fixed steps"
-
-
-def ode_adaptive(process, epsilon, x_N, steps, generator, callback=None, rtol=1e-3, atol=1e-3) -> Tensor:
-    """Probability-flow ODE by torchdiffeq's adaptive Dormand–Prince from steps[0] to 1, then one DDIM step to 0.
-
-    dx̄/di = (√Ā)′/√Ā x̄ + (σ′ − σ (√Ā)′/√Ā) ε̄, with the tables interpolated between timesteps. The solver chooses its
-    own steps, so that the number of evaluations depends on the tolerances alone. The other points of the grid are where
-    the callback looks: each costs a stored state and an evaluation, so give few.
-    """
-    import torchdiffeq
-
-    _check_grid(process, steps)
-    h = 2.0**-10  # of a timestep, for derivatives of the tables
-
-    def derivative(t: Tensor, modes: Tensor) -> Tensor:
-        i = t.reshape(1).clamp(1, process.n_timesteps)  # the solver's first guess at a step may reach beyond 1
-        prediction = epsilon(modes, i)
-        if not prediction.isfinite().all():
-            raise UserError(f"sampling.sampler: the adaptive solver {_NO_WAY} (the network's output is not finite)")
-        slope = (process.log_alpha_bar(i + h) - process.log_alpha_bar(i - h)) / (4 * h)  # (log √Ā)′
-        variance = process.variance(i)
-        if process.scalar_variance is None:
-            sigma_slope = -slope * (1 - variance) / variance.sqrt()
-        else:
-            sigma_slope = (process.variance(i + h) - process.variance(i - h)) / (4 * h * variance.sqrt())
-        weight = sigma_slope - slope * variance.sqrt()
-        return slope.to(modes.dtype) * modes + weight.to(modes.dtype) * prediction
-
-    modes = process.to_modes(x_N)
-    looked_at = [i for i in (steps if callback else steps[:1]) if i > 1]
-    if looked_at:
-        times = torch.tensor([*looked_at, 1], dtype=torch.float64, device=x_N.device)
-        options = {"step_t": times[-1:]}  # without it the last step runs past 1 into 0, where σ is 0
-        try:
-            path = torchdiffeq.odeint(derivative, modes, times, rtol=rtol, atol=atol, method="dopri5", options=options)
-        except AssertionError as error:  # torchdiffeq's way to say that no step is small enough
-            raise UserError(
-                f"sampling.sampler: the adaptive solver {_NO_WAY} ({str(error).splitlines()[0]})"
-            ) from error
-        if callback:
-            for state, i in zip(path, looked_at, strict=False):
-                callback(i, state, epsilon(state, torch.tensor([i], device=x_N.device)))
-        modes = path[-1]
-    one = torch.ones(1, dtype=torch.long, device=x_N.device)
-    prediction = epsilon(modes, one)
-    if callback and 1 in steps:
-        callback(1, modes, prediction)
-    modes = _flow_step(process, modes, prediction, one, one - 1)
-    if callback:
-        callback(0, modes, None)
-    return process.to_pixels(modes)
-
-
 SAMPLERS: dict[str, Callable] = {
     "reverse-diffusion": reverse_diffusion,
     "ancestral": ancestral,
     "ddim": ddim,
     "ode-heun": ode_heun,
-    "ode-adaptive": ode_adaptive,
 }
 # The keys of a config's sampling section that a sampler takes as options.
 SAMPLER_OPTIONS = {"reverse-diffusion": ("noise_free_steps",), "ddim": ("eta",)}

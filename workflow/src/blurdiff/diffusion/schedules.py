@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from blurdiff.config import settings as config
+from blurdiff.config.keys import check_names
 from blurdiff.errors import UserError
 
 NOISE_SCHEDULES = ("linear", "cosine", "exponential")
@@ -22,6 +24,7 @@ BLUR_SCHEDULES = {
     "log": lambda i, N: np.log(np.maximum(i, 1)) / np.log(N),
     "triangular": lambda i, N: 1 - np.abs(2 * i / N - 1),
 }
+check_names([*BLUR_SCHEDULES, "table"], config.BLUR_SCHEDULES, "schedules.BLUR_SCHEDULES")
 # Those that the released code has otherwise: they pass through 0 at i = 1, so that f(0) < 0, which no step uses.
 RELEASED_BLUR_SCHEDULES = {
     "linear": lambda i, N: (i - 1) / (N - 1),

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
+from blurdiff.config.settings import GRIDS
 from blurdiff.diffusion.process import Process
 from blurdiff.errors import UserError
-
-GRIDS = ("uniform", "quadratic", "snr", "information")
 
 
 def step_grid(

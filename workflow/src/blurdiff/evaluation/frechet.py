@@ -4,15 +4,10 @@ The Fréchet distance of Inception features is the FID (Heusel et al., arXiv 170
 Inception features is the KID (Bińkowski et al., arXiv 1801.01401).
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-from blurdiff.errors import UserError
-from blurdiff.runtime.files import atomic_path, check_archive
 
 # Features are summed up this many rows at a time: the cost of a merge, d^2, is then small beside that of the products.
 CHUNK_ROWS = 2048
@@ -129,45 +124,3 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, block: int = 1000) -> float:
         pairs = block * (block - 1)
         values.append((aa.sum() - np.trace(aa) + bb.sum() - np.trace(bb)) / pairs - 2 * ab.mean())
     return float(np.mean(values))
-
-
-def write_arrays(path: str | os.PathLike, arrays: dict) -> None:
-    """Write arrays, numbers and text as one .npz, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-
-
-def read_statistics(path: str | os.PathLike) -> dict:
-    """The content of a statistics file: a dict with mu float64 (d,), sigma float64 (d, d) and whatever else it holds.
-
-    Files of pytorch-fid (mu and sigma alone) are read too. Raises UserError when the file is missing, damaged, or
-    holds other shapes or values that are not finite.
-    """
-    path = Path(path)
-    arrays = read_npz(path, "make it again")
-    missing = {"mu", "sigma"} - arrays.keys()
-    if missing:
-        raise UserError(f"{path}: {', '.join(sorted(missing))} is missing; this is no file of statistics")
-    mu, sigma = arrays["mu"], arrays["sigma"]
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or mu.dtype.kind != "f" or sigma.dtype.kind != "f":
-        raise UserError(
-            f"{path}: mu {mu.dtype} {mu.shape} and sigma {sigma.dtype} {sigma.shape} are no mean and covariance"
-        )
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise UserError(f"{path}: mu or sigma is not finite; make it again")
-    return {**arrays, "mu": mu.astype(np.float64), "sigma": sigma.astype(np.float64)}
-
-
-def read_npz(path: str | os.PathLike, advice: str) -> dict[str, np.ndarray]:
-    """All arrays of an .npz, their checksums verified; UserError with `advice` when it is missing or damaged."""
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it holds one bare array")
-        with file:
-            check_archive(file)
-            return dict(file)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; {advice}") from error
-    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
-        raise UserError(f"{path} is damaged or no .npz ({error}); {advice}") from error

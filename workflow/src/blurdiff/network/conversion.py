@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from blurdiff.config.settings import NetworkConfig
 from blurdiff.errors import UserError
 from blurdiff.network.unet import Attention, UNet
 
@@ -195,12 +196,12 @@ def from_guided_diffusion(state: Mapping[str, Tensor], network: UNet, source: st
     return result
 
 
-def to_diffusers(network: UNet, settings: dict, resolution: int) -> tuple[dict[str, Tensor], dict]:
+def to_diffusers(network: UNet, settings: NetworkConfig, resolution: int) -> tuple[dict[str, Tensor], dict]:
     """(state dict, config) of the diffusers UNet2DModel that computes the same function, timesteps 1 to N included.
 
     `settings` is the config's `network` section. Raises UserError with the reason when UNet2DModel cannot express it.
     """
-    channels, multipliers = settings["channels"], settings["multipliers"]
+    channels, multipliers = settings.channels, settings.multipliers
     if multipliers[0] != 1:
         raise UserError(
             "network.multipliers: UNet2DModel embeds timesteps in as many channels as its first level has, here "
@@ -208,7 +209,7 @@ def to_diffusers(network: UNet, settings: dict, resolution: int) -> tuple[dict[s
         )
     widths = sorted({module.qkv.in_features for module in network.modules() if isinstance(module, Attention)})
     if len(widths) > 1:
-        heads = settings["n_heads"]
+        heads = settings.n_heads
         raise UserError(
             f"network.n_heads: UNet2DModel has one attention_head_dim for all levels, but {heads} heads at the widths "
             f"{', '.join(map(str, widths))} are {', '.join(str(width // heads) for width in widths)} wide; only a "
@@ -222,7 +223,7 @@ def to_diffusers(network: UNet, settings: dict, resolution: int) -> tuple[dict[s
                 state[theirs.replace("to_qkv", part)] = tensor.clone()
         else:
             state[theirs] = own[name].contiguous()
-    attends = [(resolution >> level) in settings["attention_resolutions"] for level in range(len(multipliers))]
+    attends = [(resolution >> level) in settings.attention_resolutions for level in range(len(multipliers))]
     config = {
         "_class_name": "UNet2DModel",
         "sample_size": resolution,
@@ -234,13 +235,13 @@ def to_diffusers(network: UNet, settings: dict, resolution: int) -> tuple[dict[s
         "down_block_types": ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends],
         "up_block_types": ["AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
         "block_out_channels": [channels * multiplier for multiplier in multipliers],
-        "layers_per_block": settings["n_res_blocks"],
+        "layers_per_block": settings.n_res_blocks,
         "downsample_padding": 1,
-        "dropout": settings["dropout"],
+        "dropout": settings.dropout,
         "act_fn": "silu",
-        "attention_head_dim": widths[0] // settings["n_heads"],
-        "norm_num_groups": settings["n_groups"],
-        "attn_norm_num_groups": settings["n_groups"],
+        "attention_head_dim": widths[0] // settings.n_heads,
+        "norm_num_groups": settings.n_groups,
+        "attn_norm_num_groups": settings.n_groups,
         "norm_eps": network.output_norm.eps,
         "resnet_time_scale_shift": "scale_shift",
         "add_attention": True,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -9,12 +10,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 
 
-def packed(weights: dict[str, Tensor], settings: dict) -> bytes:
+def packed(weights: dict[str, Tensor], settings: Settings) -> bytes:
     """A safetensors file of contiguous weights on the CPU; its metadata hold the settings and the weights' SHA-256."""
-    content = safetensors.torch.save(weights, {"settings": json.dumps(settings, sort_keys=True)})
+    content = safetensors.torch.save(weights, {"settings": json.dumps(settings.as_dict(), sort_keys=True)})
     # Two metadata at once safetensors would write in an order that differs from process to process.
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
@@ -33,7 +35,7 @@ def weights_sha256(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
+def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> None:
     """Load a model.safetensors into a network of these settings.
 
     Raises UserError when the file cannot be read or is damaged, a tensor does not fit, or the model was trained with
@@ -64,7 +66,7 @@ def load_model(path: str | Path, network: nn.Module, settings: dict) -> None:
     network.load_state_dict(weights)
 
 
-def _determining(settings: dict) -> dict[str, object]:
+def _determining(settings: Mapping) -> dict[str, object]:
     """What a model was trained for, as far as it is known: "process.f_type" and so on. Tables may have been moved."""
     found = {"resolution": settings["resolution"]} if "resolution" in settings else {}
     for section in ("process", "network"):

@@ -6,14 +6,18 @@ them. The diffusion process beside the network is left out: at 64×64 it is a te
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from unittest import mock
 
 import torch
+from efficientnet_lite_pytorch import EfficientNet
+from pytorch_fid import inception
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import Inception3
 
 from blurdiff.evaluation.features import EFFICIENTNET_INPUT_SIZE
 from blurdiff.network.unet import UNet
@@ -31,9 +35,9 @@ class Network:
     training: int
 
 
-def count_network(resolution: int, network: dict) -> Network:
+def count_network(resolution: int, network: Mapping) -> Network:
     """The U-Net of a config's `network` section."""
-    return _count_network(resolution, json.dumps(network))
+    return _count_network(resolution, json.dumps(dict(network)))
 
 
 @cache
@@ -63,8 +67,6 @@ def feature_flops(name: str, resolution: int) -> int:
             network = bare_inception()
             x = torch.empty(1, 3, resolution, resolution)
         else:
-            from efficientnet_lite_pytorch import EfficientNet
-
             network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFICIENTNET_INPUT_SIZE).extract_features
             x = torch.empty(1, 3, EFFICIENTNET_INPUT_SIZE, EFFICIENTNET_INPUT_SIZE)
         return flops_of(lambda: network(x))
@@ -72,19 +74,14 @@ def feature_flops(name: str, resolution: int) -> int:
 
 def bare_inception() -> nn.Module:
     """pytorch-fid's InceptionV3 as it is initialised; its own constructor would download weights."""
-    from pytorch_fid import inception
-    from torchvision.models import Inception3
-
-    fetch, load = inception.load_state_dict_from_url, Inception3.load_state_dict
-    inception.load_state_dict_from_url = lambda *_, **__: {}
-    Inception3.load_state_dict = lambda *_, **__: None
-    try:
+    with (
+        mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
+        mock.patch.object(Inception3, "load_state_dict", lambda *_, **__: None),
+    ):
         return inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
-    finally:
-        inception.load_state_dict_from_url, Inception3.load_state_dict = fetch, load
 
 
-def training_memory(resolution: int, network: dict, batch: int, precision: str, device: str) -> dict[str, int]:
+def training_memory(resolution: int, network: Mapping, batch: int, precision: str, device: str) -> dict[str, int]:
     """Bytes of a training step by what they hold: the copies of the weights, and what the backward pass needs.
 
     At the peak, after the forward pass, all of it is there; memory that a convolution borrows, that the allocator has
@@ -93,7 +90,7 @@ def training_memory(resolution: int, network: dict, batch: int, precision: str, 
     """
     parameters = count_network(resolution, network).parameters
     weights = {name: 4 * copies * parameters for name, copies in COPIES.items()}
-    return weights | {"activations": _activations(resolution, json.dumps(network), batch, precision, device)}
+    return weights | {"activations": _activations(resolution, json.dumps(dict(network)), batch, precision, device)}
 
 
 @cache

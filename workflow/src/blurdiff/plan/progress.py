@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from blurdiff.errors import UserError
 from blurdiff.store.inventory import StoredModel, read_store
 from blurdiff.store.needs import Need, needs_of
@@ -17,13 +19,13 @@ class Progress:
 
     runs: list[str]
     iterations: int  # of the longest of these runs
-    at: int  # the iteration that training would go on from now
-    finished: bool
-    holder: str | None  # who trains it
-    fingerprint: str | None  # None when it is not in the store, or several fit
-    seconds_per_iteration: float | None  # as its own history has it, on the device that it is trained on
-    checkpoint_age: float | None
     certain: bool  # False when the images are not known yet: then it is a model that is otherwise the same
+    at: int = 0  # the iteration that training would go on from now
+    finished: bool = False
+    holder: str | None = None  # who trains it
+    fingerprint: str | None = None  # None when it is not in the store
+    seconds_per_iteration: float | None = None  # as its own history has it, on the device that it is trained on
+    checkpoint_age: float | None = None
 
     @property
     def left(self) -> float | None:
@@ -34,8 +36,8 @@ class Progress:
         return max(0.0, left - self.checkpoint_age) if self.holder and self.checkpoint_age else left
 
 
-def progress_of(config: dict, name: str) -> tuple[list[Progress], list[int]]:
-    """(the distinct models of a config, the iterations that each trained run has left to do, in their order).
+def progress_of(config: dict, name: str) -> tuple[list[Progress], dict[tuple[str, str], int]]:
+    """(the distinct models of a config, {(run, seed): iterations that it has left to do} of the runs that are trained).
 
     Runs that differ in sampling alone share a model; of those that differ in length, one goes on from the other.
     """
@@ -50,18 +52,18 @@ def progress_of(config: dict, name: str) -> tuple[list[Progress], list[int]]:
             (group for group in groups if group[0].value == need.value and group[0].dataset == need.dataset), None
         )
         same.append(need) if same else groups.append([need])
-    models, left = [], {}
+    models, left = [], dict.fromkeys((need.run, str(need.seed)) for need in needs)
     for group in groups:
         longest = max(group, key=lambda need: need.iterations)
         fitting = [model for model in stored if longest.fits(model)]
         model = max(fitting, key=lambda model: start_of(model, longest.iterations), default=None)
-        models.append(_progress(group, longest, model, certain=not longest.unknown))
+        models.append(_progress(group, longest, model))
         reached = 0
         for need in group:
             start = max(start_of(model, need.iterations) if model else 0, reached if reached <= need.iterations else 0)
-            left[id(need)] = need.iterations - start
+            left[need.run, str(need.seed)] = need.iterations - start
             reached = max(reached, need.iterations)
-    return models, [left[id(need)] for need in needs]
+    return models, left
 
 
 def start_of(model: StoredModel, iterations: int) -> int:
@@ -71,19 +73,18 @@ def start_of(model: StoredModel, iterations: int) -> int:
     return max((iteration for iteration in model.checkpoints if iteration <= iterations), default=0)
 
 
-def _progress(group: list[Need], longest: Need, model: StoredModel | None, certain: bool) -> Progress:
-    runs, iterations = [need.name for need in group], longest.iterations
+def _progress(group: list[Need], longest: Need, model: StoredModel | None) -> Progress:
+    """How far the model of a group of runs is."""
+    found = Progress([need.name for need in group], longest.iterations, certain=not longest.unknown)
     if model is None:
-        return Progress(runs, iterations, 0, False, None, None, None, None, certain)
-    at = start_of(model, iterations)
-    checkpoint = model.checkpoints.get(at)
-    finished = iterations in model.trained
-    rate = age = None
-    if checkpoint and not finished:
-        rate = seconds_per_iteration(checkpoint)
+        return found
+    found.at, found.finished = start_of(model, longest.iterations), longest.iterations in model.trained
+    found.holder, found.fingerprint = model.holder, model.fingerprint
+    if not found.finished and (checkpoint := model.checkpoints.get(found.at)):
+        found.seconds_per_iteration = seconds_per_iteration(checkpoint)
         with contextlib.suppress(OSError):  # the trainer has replaced it meanwhile
-            age = max(0.0, time.time() - os.stat(checkpoint).st_mtime)
-    return Progress(runs, iterations, at, finished, model.holder, model.fingerprint, rate, age, certain)
+            found.checkpoint_age = max(0.0, time.time() - os.stat(checkpoint).st_mtime)
+    return found
 
 
 def seconds_per_iteration(checkpoint: Path) -> float | None:
@@ -91,8 +92,6 @@ def seconds_per_iteration(checkpoint: Path) -> float | None:
 
     The file is mapped, so that of gigabytes only the history is read.
     """
-    import torch
-
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         rows = [(0, 0.0), *((row[0], row[1]) for row in state["history"])]

@@ -4,67 +4,64 @@ import os
 import shutil
 from pathlib import Path
 
-from blurdiff.config.checks import LSUN_ARCHIVES, lsun_name
+from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_name
+from blurdiff.data.scenes import draw_files
 from blurdiff.plan import counts
-from blurdiff.plan.jobs import DIMENSIONS, Dataset, how_many_shards, run_folder, trained_runs
 from blurdiff.plan.progress import Progress
+from blurdiff.plan.work import DIMENSIONS, Facts
 
 PAGE = 4096  # of an LMDB: a record that is not small has pages of its own
 
 
-def disk(config: dict, datasets: dict[str, Dataset], models: list[Progress]) -> dict[str, dict]:
-    """What is written, by place: {"bytes": in the end, "there": of that already}.
+def disk(facts: Facts, models: list[Progress]) -> dict[str, dict]:
+    """What is written, by kind: {"bytes": in the end, "there": of that already}.
 
     Files' headers and everything below a megabyte (tables, figures, logs) are left out; a store on another file system
     than the results costs a second copy of each model.
     """
-    results, pixels = Path(config["results"]), 3 * config["resolution"] ** 2
-    rows: dict[str, dict] = {}
+    config, rows = facts.config, {}
+    results, pixels, sampling = Path(config["results"]), 3 * config["resolution"] ** 2, config["sampling"]
 
     def add(what: str, n_bytes: float, paths: list[Path]) -> None:
-        there = sum(size_of(path) for path in paths)
+        there = sum(map(size_of, paths))
         row = rows.setdefault(what, {"bytes": 0, "there": 0})
         row["bytes"] += max(int(n_bytes), there)
         row["there"] += there
 
-    for name, dataset in datasets.items():
+    for name, dataset in facts.datasets.items():
         folder = Path(dataset.section["lmdb"] or results / "data" / f"{name}_lmdb")
-        scenes = lsun_name(folder)
         if dataset.section["synthetic"]:
             add("LMDBs", drawn_bytes(dataset.section), [folder])
-        elif scenes in LSUN_ARCHIVES and not (folder / "data.mdb").is_file():
-            add("LMDBs", LSUN_ARCHIVES[scenes][0], [])
-            add(
-                "their zips, until they are unpacked",
-                LSUN_ARCHIVES[scenes][0],
-                [folder.with_name(f"{folder.name}.zip")],
-            )
+        elif lsun_name(folder) in LSUN_ARCHIVES and not (folder / "data.mdb").is_file():
+            zipped, _ = LSUN_ARCHIVES[lsun_name(folder)]
+            add("LMDBs", zipped, [])
+            add("their zips, until they are unpacked", zipped, [folder.with_name(f"{folder.name}.zip")])
         add("images.npy", pixels * (dataset.n_images or 0), [results / "data" / name / "images.npy"])
-    by_run = {f"{settings['run']} seed {settings['seed']}": settings for settings in trained_runs(config)}
-    to_come = [0]
+    by_run = {f"{run} seed {seed}": settings for (run, seed), settings in facts.runs.items()}
     for model in models:
-        n, training = parameters_of(by_run[model.runs[0]]), by_run[model.runs[0]]["training"]
-        folder = Path(config["store"]) / "models" / (model.fingerprint or "none")
+        settings, folder = by_run[model.runs[0]], Path(config["store"], "models", model.fingerprint or "none")
+        n = counts.count_network(settings["resolution"], settings["network"]).parameters
         add("store: models", 4 * n, list(folder.glob("model-*")))
         # Of network, average and Adam's two moments. The last two are kept, and a third is there while it is written.
-        kept = 0 if model.finished else min(2, -(-model.iterations // training["checkpoint_every"]))
+        kept = 0 if model.finished else min(2, -(-model.iterations // settings["training"]["checkpoint_every"]))
         add("store: checkpoints", kept * 16 * n, list(folder.glob("checkpoint-*")))
-        to_come.append(0 if model.finished else 16 * n)
-    if max(to_come):
-        add("store: one checkpoint while it is written", max(to_come), [])
-    dimension = DIMENSIONS[config["evaluation"]["network"]]
-    sampling = config["sampling"]
-    for settings in trained_runs(config):
-        folder, n_shards = run_folder(config, settings), how_many_shards(config)
-        strips = 2 * 4 * pixels * sampling["n_snapshots"] * sampling["n_strip"]
+        if not model.finished:
+            row = rows.setdefault("store: one checkpoint while it is written", {"bytes": 0, "there": 0})
+            row["bytes"] = max(row["bytes"], 16 * n)
+    dimension, n_shards = (
+        DIMENSIONS[config["evaluation"]["network"]],
+        -(-sampling["n_samples"] // sampling["shard_size"]),
+    )
+    moments, strips = 8 * dimension * (dimension + 1), 2 * 4 * pixels * sampling["n_snapshots"] * sampling["n_strip"]
+    for run, seed in facts.runs:
+        folder = results / "runs" / run / f"seed{seed}"
         shards = [folder / "shards" / f"{shard}.npz" for shard in range(n_shards)]
         add("samples", n_shards * (sampling["shard_size"] * pixels + strips), shards)
         add("samples", sampling["n_samples"] * pixels + strips, [folder / "samples.npz", folder / "strips.npz"])
-        add("statistics", 8 * dimension * (dimension + 1), [folder / "statistics.npz"])
-    for name in dict.fromkeys(settings["dataset"] for settings in trained_runs(config)):
-        kept = min(sampling["n_samples"], datasets[name].n_images or 0)
-        n_bytes = 8 * dimension * (dimension + 1) + 4 * kept * dimension
-        add("statistics", n_bytes, [results / "reference" / name / "statistics.npz"])
+        add("statistics", moments, [folder / "statistics.npz"])
+    for name in dict.fromkeys(settings["dataset"] for settings in facts.runs.values()):
+        kept = min(sampling["n_samples"], facts.datasets[name].n_images or 0)
+        add("statistics", moments + 4 * kept * dimension, [results / "reference" / name / "statistics.npz"])
     return rows
 
 
@@ -76,55 +73,46 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def free_space(path: str | Path) -> int:
-    """Bytes free where `path` is or will be."""
-    path = Path(path).absolute()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
-
-
-def device_of(path: str | Path) -> int:
-    """The number of the file system on which `path` is or will be."""
-    path = Path(path).absolute()
-    while not path.exists():
-        path = path.parent
-    return os.stat(path).st_dev
-
-
 def drawn_bytes(section: dict) -> float:
     """Size of a synthetic set's LMDB, from its first sixteen images."""
-    from blurdiff.data.scenes import draw_files
-
     values = draw_files(section["synthetic"], section["seed"], range(16))
     return section["n_images"] * sum(PAGE * -(-(len(value) + 16) // PAGE) for value in values) / len(values)
 
 
-def parameters_of(settings: dict) -> int:
-    return counts.count_network(settings["resolution"], settings["network"]).parameters
+def free(config: dict) -> dict[str, int]:
+    """Bytes free where results and store are or will be; one entry when they share a file system."""
+    found = {}
+    for place in (config["store"], config["results"]):
+        path = Path(place).absolute()
+        while not path.exists():
+            path = path.parent
+        found[os.stat(path).st_dev] = (str(Path(place)), shutil.disk_usage(path).free)
+    return dict(found.values())
 
 
-def training_memory(settings: dict) -> dict[str, int]:
-    """Bytes that a training of these settings needs on each device, by what they hold."""
-    training = settings["training"]
-    batch = training["micro_batch_size"] or training["batch_size"] // (training["gpus"] * training["nodes"])
-    return counts.training_memory(
-        settings["resolution"], settings["network"], batch, training["precision"], training["device"]
-    )
+def trainings(facts: Facts) -> list[dict]:
+    """What trainings need on each device, each distinct kind once: `bytes` by what they hold, and `images` that a GPU
+    may keep beside them."""
+    found: dict[str, dict] = {}
+    for settings in facts.runs.values():
+        training, resolution = settings["training"], settings["resolution"]
+        batch = training["micro_batch_size"] or training["batch_size"] // (training["gpus"] * training["nodes"])
+        entry = {key: training[key] for key in ("device", "precision", "batch_size")}
+        kind = repr([settings["network"], batch, entry])
+        if kind not in found:
+            needed = counts.training_memory(
+                resolution, settings["network"], batch, training["precision"], training["device"]
+            )
+            found[kind] = {**entry, "bytes": needed, "images": 0}
+        if training["device"] != "cpu" and training["data_on_device"] is not False:
+            images = 3 * resolution**2 * (facts.datasets[settings["dataset"]].n_images or 0)
+            found[kind]["images"] = max(images, found[kind]["images"])
+    return list(found.values())
 
 
-def images_on_device(settings: dict, dataset: Dataset) -> int:
-    """Bytes of the images that a training may keep on the GPU, beside `training_memory`; 0 on a CPU."""
-    training = settings["training"]
-    if training["device"] == "cpu" or training["data_on_device"] is False:
-        return 0
-    return 3 * settings["resolution"] ** 2 * (dataset.n_images or 0)
-
-
-def evaluation_memory(config: dict, datasets: dict[str, Dataset]) -> int:
+def evaluation_memory(facts: Facts) -> int:
     """Bytes of the largest arrays of the stages reference and evaluate: features, their float64 copies, covariances."""
-    d, n = DIMENSIONS[config["evaluation"]["network"]], config["sampling"]["n_samples"]
-    covariances = 6 * 8 * d * d
-    largest = max((dataset.n_images or 0 for dataset in datasets.values()), default=0)
-    reference = config["evaluation"]["floor_repeats"] * min(n, largest) * d * 4 + 2 * 8 * min(n, largest) * d
-    return covariances + max(reference, n * d * (4 + 8 + 8))
+    evaluation, n = facts.config["evaluation"], facts.config["sampling"]["n_samples"]
+    d, real = DIMENSIONS[evaluation["network"]], max((d.n_images or 0 for d in facts.datasets.values()), default=0)
+    reference = evaluation["floor_repeats"] * min(n, real) * d * 4 + 2 * 8 * min(n, real) * d
+    return 6 * 8 * d * d + max(reference, n * d * (4 + 8 + 8))

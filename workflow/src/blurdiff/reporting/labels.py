@@ -1,48 +1,25 @@
 """Words for the reader: how a run, a data set and the scale of an experiment are called in tables and figures."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from blurdiff.config.schema import read_yaml
+from blurdiff.config import runs as config
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
 FAMILIES = {"blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
 BASES = {"dct": "DCT basis", "dst": "DST basis", "haar": "Haar basis", "pixel": "pixel basis"}
 # Sections and keys of a run's settings that every figure relies on; the config schema fills in all others.
-REQUIRED = {
-    "": ("run", "dataset", "label", "synthetic", "seed", "resolution", "process", "training", "sampling"),
-    "process": ("f_type", "f_N", "n_timesteps"),
-    "training": ("iterations",),
-}
 # What names a run in words of its own; every other process key is told only where runs differ in it.
 NAMED_KEYS = {"family", "f_type", "f_N", "f_table", "direction", "mode_order", "basis"}
 
 
-def read_runs(text: str) -> list[dict]:
-    """The resolved settings of the runs of a figure, in order: from JSON itself or from the path of a JSON/YAML file.
-
-    Raises UserError when the file is missing, the content is not a list of settings, a settings key is missing, or the
-    runs differ in resolution.
-    """
-    inline = text.lstrip().startswith(("[", "{"))
-    name = "--settings" if inline else text
-    try:
-        runs = json.loads(text) if inline else read_yaml(text)
-    except ValueError as error:
-        raise UserError(f"cannot read {name}: {error}; give a JSON list of settings or the path of one") from error
-    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
-        raise UserError(f"{name}: must be a non-empty list with one settings object a run")
-    for number, run in enumerate(runs, start=1):
-        for section, keys in REQUIRED.items():
-            part = run[section] if section else run
-            if not isinstance(part, dict):
-                raise UserError(f"{name}: run {number}: {section} must be an object of settings")
-            missing = [f"{section}.{key}".lstrip(".") for key in keys if key not in part]
-            if missing:
-                raise UserError(f"{name}: run {number} lacks {missing[0]}; give the resolved settings of the run")
-    if len({run["resolution"] for run in runs}) > 1:
+def read_runs(paths: Sequence[str]) -> list[Settings]:
+    """The settings of the runs of a figure, in order; UserError when one is bad or they differ in resolution."""
+    runs = config.read_runs(paths)
+    if len({run.resolution for run in runs}) > 1:
+        name = ", ".join(dict.fromkeys(paths))
         raise UserError(f"{name}: the runs have different resolutions; draw those of each in a figure of their own")
     return runs
 

@@ -5,7 +5,6 @@ METHOD_NAMES = {
     "ancestral": "ancestral",
     "ddim": "DDIM",
     "ode-heun": "ODE, Heun",
-    "ode-adaptive": "ODE, adaptive",
 }
 
 

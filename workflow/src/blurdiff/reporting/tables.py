@@ -6,12 +6,13 @@ The rows keep the order in which the evaluations are given. The paper's FID-10K 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
 from blurdiff.errors import UserError
+from blurdiff.evaluation import records
 from blurdiff.reporting import labels
-from blurdiff.runtime import files
 
 # Table 1 of the paper: FID of 10,000 samples at 64×64, by data set, schedule and f(N) as printed.
 PAPER_FID = {
@@ -19,10 +20,9 @@ PAPER_FID = {
     "church": {("none", 0.0): 6.04, ("quartic", 0.14): 5.89},
 }
 PAPER_ITERATIONS = {"bedroom": 450_000, "church": 600_000}
-# What an evaluation must have: numbers (finite), texts, and the description of its run.
+# What an evaluation must have: finite numbers, and the description of its run.
 NUMBERS = ("value", "n_samples")
 OPTIONAL_NUMBERS = ("n_reference", "floor_mean", "floor_std", "floor_n")
-TEXTS = ("metric", "network", "weights_sha256")
 RUN_KEYS = ("run", "dataset", "label", "synthetic", "f_type", "f_N", "direction", "mode_order", "basis", "seed",
             "iterations", "n_steps", "sampler", "resolution")  # fmt: skip
 # Columns that name a row, that is, all seeds of a run.
@@ -40,16 +40,11 @@ def read_evaluation(path: str) -> dict:
 
     Raises UserError when a key is missing or a number is not finite.
     """
-    evaluation = files.read_json(path)
-    run = evaluation.get("run") if isinstance(evaluation, dict) else None
-    if not isinstance(run, dict):
-        raise UserError(f"{path}: is not an evaluation with its run; give the fid.json that the stage evaluate writes")
-    for name, keys, where in (("", NUMBERS + TEXTS, evaluation), ("run.", RUN_KEYS, run)):
-        missing = [key for key in keys if key not in where]
-        if missing:
-            raise UserError(f"{path}: {name}{missing[0]} is missing; evaluate the run again")
-    row = {**evaluation, **run, "path": str(path)}
-    row = dict.fromkeys(OPTIONAL_NUMBERS) | row
+    evaluation = records.read_evaluation(path)
+    missing = [key for key in RUN_KEYS if key not in evaluation.run]
+    if missing:
+        raise UserError(f"{path}: run.{missing[0]} is missing; evaluate the run again")
+    row = {**asdict(evaluation), **evaluation.run, "path": str(path)}
     optional = [key for key in OPTIONAL_NUMBERS if row[key] is not None]
     for key in [*NUMBERS, "f_N", "iterations", "resolution", *optional]:
         if isinstance(row[key], bool) or not isinstance(row[key], int | float) or not math.isfinite(row[key]):

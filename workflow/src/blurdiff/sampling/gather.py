@@ -4,24 +4,37 @@ The shards must be whole and of one size; of the last one only as many images ar
 `timesteps`, `x` and `x0` of the first shard.
 """
 
-from pathlib import Path
+import os
+from collections.abc import Sequence
+
+import numpy as np
 
 from blurdiff.errors import UserError
+from blurdiff.runtime.arrays import read_npz, write_npz
 
 
-def read_shard(path: str | Path) -> dict:
+def gather(
+    shards: Sequence[str | os.PathLike], n_samples: int, output: str | os.PathLike, strips: str | os.PathLike
+) -> None:
+    """Write the first `n_samples` images of the shards, in order, to `output`, and the first one's way to `strips`.
+
+    Raises UserError when a shard is damaged or holds something else, or they hold too few images.
+    """
+    images = [read_shard(path)["arr_0"] for path in shards]
+    for path, array in zip(shards, images, strict=True):
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+            raise UserError(f"{path}: arr_0 is {array.dtype} {array.shape}, not images, uint8 (n, R, R, 3)")
+        if array.shape != images[0].shape:
+            raise UserError(f"{path}: arr_0 has the shape {array.shape}, that of {shards[0]} {images[0].shape}")
+    samples = np.concatenate(images)
+    if len(samples) < n_samples:
+        raise UserError(f"{len(shards)} shards hold {len(samples)} samples, {n_samples} are wanted")
+    first = read_shard(shards[0])
+    write_npz(output, {"arr_0": samples[:n_samples]})
+    write_npz(strips, {"timesteps": first["strip_timesteps"], "x": first["strip_x"], "x0": first["strip_x0"]})
+
+
+def read_shard(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of a shard; UserError when the file is damaged or is no shard."""
-    import numpy as np
-
-    from blurdiff.runtime.files import check_archive
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            check_archive(file)
-            arrays = dict(file)
-    except Exception as error:  # a damaged file can raise almost anything, a TokenError for one
-        raise UserError(f"{path} is not a whole shard ({error}); delete it and run again") from error
-    missing = {"arr_0", "strip_timesteps", "strip_x", "strip_x0"} - arrays.keys()
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}; it is not a shard of samples")
-    return arrays
+    names = ("arr_0", "strip_timesteps", "strip_x", "strip_x0")
+    return read_npz(path, names, "it is no whole shard of samples: delete it and run again")

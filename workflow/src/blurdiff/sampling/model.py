@@ -1,45 +1,48 @@
-"""A trained model, loaded and ready to be asked for its output at any timestep."""
+"""A trained model, loaded and ready to be asked for ε̄ at any timestep."""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from blurdiff.config.settings import Settings
+from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.families import build_process
 from blurdiff.network.model_file import load_model
 from blurdiff.network.unet import UNet
 from blurdiff.runtime import compiling
-from blurdiff.runtime.devices import autocast, memory_format, pick_device
+from blurdiff.runtime.devices import memory_format, pick_device
 
 
-def load_sampler(settings: dict, model_path: str, threads: int) -> tuple:
-    """(process, predict, device) of a trained model; predict(x, i) gives the network's output for pixels x (B, C, R, R)
-    in chunks of sampling.batch_size, float32."""
+def load_denoiser(settings: Settings, model_path: str, threads: int) -> Denoiser:
+    """The model of a run on the device of its sampling section, with `threads` CPU threads.
 
-    sampling, resolution = settings["sampling"], settings["resolution"]
-    device = pick_device(sampling["device"], threads)
-    layout = memory_format(device)
-    process = build_process(settings["process"], resolution).to(device)
-    network = UNet(resolution, **settings["network"])
+    It is asked in chunks of sampling.batch_size images, compiled where the settings or the device want that.
+    """
+    sampling, resolution = settings.sampling, settings.resolution
+    device = pick_device(sampling.device, threads)
+    process = build_process(settings.process, resolution).to(device)
+    network = UNet(resolution, **settings.network)
     load_model(model_path, network, settings)
-    network = network.to(device, memory_format=layout).eval().requires_grad_(False)
-    chunk = min(sampling["batch_size"] or sampling["shard_size"], sampling["shard_size"])
+    network = network.to(device, memory_format=memory_format(device)).eval().requires_grad_(False)
+    denoiser = Denoiser(network, process, settings.process.objective, settings.process.range, sampling.precision)
+    chunk = min(sampling.batch_size or sampling.shard_size, sampling.shard_size)
+    on_gpu = device.type == "cuda"
 
-    def plain(x, i):
-        with autocast(device, sampling["precision"]):
-            return network(x.contiguous(memory_format=layout), i)
-
-    def trial(function):
+    def trial(function: Callable) -> None:
         with torch.inference_mode():
             if on_gpu:
                 torch.compiler.cudagraph_mark_step_begin()
             function(torch.zeros((chunk, 3, resolution, resolution), device=device), torch.ones(chunk, device=device))
 
-    on_gpu = device.type == "cuda"
     if on_gpu:
         torch.backends.cudnn.benchmark = True  # shapes never change
-    compute = plain
-    if compiling.wanted(sampling["compile"], device):
+    plain = denoiser.predict
+    compute: Callable = plain
+    if compiling.wanted(sampling.compile, device):
         compute = compiling.compile_or_plain(plain, trial, device)
 
-    def predict(x, i):
+    def in_chunks(x: Tensor, i: Tensor) -> Tensor:
         output = torch.empty(x.shape, device=device)
         for part, into in zip(x.split(chunk), output.split(chunk), strict=True):
             at = i[: len(part)]
@@ -54,4 +57,5 @@ def load_sampler(settings: dict, model_path: str, threads: int) -> tuple:
             into.copy_(compute(part, at)[: len(into)])
         return output
 
-    return process, predict, device
+    denoiser.evaluate = in_chunks
+    return denoiser

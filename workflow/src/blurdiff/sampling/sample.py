@@ -5,45 +5,41 @@ makes them. Beside the images (arr_0) a shard keeps the way of its first few: st
 """
 
 import torch
+from torch import Tensor
 
+from blurdiff.config.settings import Settings
 from blurdiff.data.images import to_uint8
-from blurdiff.diffusion.objectives import mode_epsilon
+from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
 from blurdiff.diffusion.timesteps import step_grid
 from blurdiff.errors import UserError
 from blurdiff.runtime.seeding import SAMPLE, derive_seed
-from blurdiff.sampling.model import load_sampler
+from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.trajectory import Trajectory
 
 
-def sample_shard(settings: dict, model_path: str, shard: int, threads: int) -> dict:
+def sample_shard(settings: Settings, model_path: str, shard: int, threads: int) -> dict:
     """The arrays of a shard: arr_0 uint8 (shard_size, R, R, 3), strip_timesteps (K,), strip_x and strip_x0 float32
     (K, n_strip, R, R, 3) in the model's range."""
-
-    sampling = settings["sampling"]
-    process, predict, device = load_sampler(settings, model_path, threads)
-    start = process.n_timesteps - settings["process"]["skip_last_timestep"]
-    steps = step_grid(process, min(sampling["n_steps"], start), sampling["grid"], start=start)
-    strip = Trajectory(process, steps, sampling["n_snapshots"], sampling["n_strip"], sampling["strip_x0"] == "released")
-    if sampling["sampler"] == "ode-adaptive":  # chooses its own steps; what it is given, it keeps in memory
-        steps = sorted(strip.wanted, reverse=True)
-    x_0 = draw(settings, process, predict, device, steps, shard, strip)
-    return {"arr_0": to_uint8(x_0, settings["process"]["range"]).cpu().numpy(), **strip.arrays()}
+    sampling = settings.sampling
+    denoiser = load_denoiser(settings, model_path, threads)
+    steps = step_grid(denoiser.process, settings.n_steps, sampling.grid, start=settings.process.last_timestep)
+    released = sampling.strip_x0 == "released"
+    trajectory = Trajectory(denoiser.process, steps, sampling.n_snapshots, sampling.n_strip, released)
+    x_0 = draw(settings, denoiser, steps, shard, trajectory)
+    return {"arr_0": to_uint8(x_0, settings.process.range).cpu().numpy(), **trajectory.arrays()}
 
 
-def draw(settings: dict, process, predict, device, steps: list[int], shard: int, callback=None):
+def draw(settings: Settings, denoiser: Denoiser, steps: list[int], shard: int, callback=None) -> Tensor:
     """x_0 (shard_size, 3, R, R) in model range by the settings' sampler along `steps`, from the noise of (seed, shard):
     the same for every run, so that runs are compared on the same noise. UserError when it is not finite."""
-
-    sampling, resolution = settings["sampling"], settings["resolution"]
-    generator = torch.Generator(device).manual_seed(derive_seed(SAMPLE, settings["seed"], shard))
+    sampling, resolution, device = settings.sampling, settings.resolution, denoiser.device
+    generator = torch.Generator(device).manual_seed(derive_seed(SAMPLE, settings.seed, shard))
     with torch.inference_mode():
-        x_N = torch.randn((sampling["shard_size"], 3, resolution, resolution), generator=generator, device=device)
-        epsilon = mode_epsilon(process, predict, settings["process"]["objective"])
-        options = {name: sampling[name] for name in SAMPLER_OPTIONS.get(sampling["sampler"], ())}
-        x_0 = SAMPLERS[sampling["sampler"]](process, epsilon, x_N, steps, generator, callback, **options)
+        x_N = torch.randn((sampling.shard_size, 3, resolution, resolution), generator=generator, device=device)
+        options = {name: sampling[name] for name in SAMPLER_OPTIONS.get(sampling.sampler, ())}
+        sampler = SAMPLERS[sampling.sampler]
+        x_0 = sampler(denoiser.process, denoiser.epsilon, x_N, steps, generator, callback, **options)
     if not x_0.isfinite().all():
-        raise UserError(
-            f"shard {shard} of {settings['run']}: samples are not finite; try more steps or another sampler"
-        )
+        raise UserError(f"shard {shard} of {settings.run}: samples are not finite; try more steps or another sampler")
     return x_0

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blurdiff.config.schema import complete, config_schema
+from blurdiff.config.schema import completed as complete
+from blurdiff.config.schema import config_schema
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
 from blurdiff.runtime.locks import same_file, sign_lock
@@ -213,7 +214,7 @@ def freed_bytes(files: dict[Path, os.stat_result]) -> int:
 def settings_of(value: dict) -> dict[str, object]:
     """What of a model's settings is not the default, and in any case its blur schedule, by key."""
     properties = config_schema()["properties"]
-    chosen = {"f_type": value.get("process", {}).get("f_type", "?")}
+    chosen = {"f_type": value.get("process", {}).get("f_type", "none")}
     for section in ("process", "network", "training"):
         default = complete({}, properties[section], "defaults")
         part = value.get(section, {})

@@ -1,5 +1,6 @@
 """Which models of a store the runs of a config need. Reads no tensor, so that it needs no torch."""
 
+import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from blurdiff.config.runs import is_forward_only, resolve_runs
+from blurdiff.config.settings import with_keys
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
 from blurdiff.store import store
@@ -55,12 +57,12 @@ def needs_of(config: dict, name: str) -> list[Need]:
             continue
         digest = digests[settings["dataset"]]
         unknown = () if digest else ("images_sha256",)
-        process = dict(settings["process"])
-        for key in ("power", "f_table"):
-            if process[key] not in ("blur", "heat", None) and not Path(process[key]).is_file():
-                process[key] = None
-                unknown += (f"process.{key}",)
-        value = store.fingerprinted({**settings, "process": process}, digest or "")
+        for field in dataclasses.fields(settings.process):
+            usual, path = field.metadata.get("is_file_unless"), settings.process[field.name]
+            if usual and path not in usual and not Path(path).is_file():
+                settings = with_keys(settings, "process", **{field.name: usual[0]})
+                unknown += (f"process.{field.name}",)
+        value = store.fingerprinted(settings, digest or "")
         iterations = settings["training"]["iterations"]
         words = [settings[key] for key in ("run", "dataset", "label", "seed")]
         needs.append(Need(name, *words, iterations, value, unknown))

@@ -7,6 +7,7 @@ outputs of a job that fails; the store is not declared anywhere, so nothing that
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,38 +16,38 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from blurdiff.config.keys import made_by
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import atomic_path, sha256_file, write_json
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
-FORMAT = 1  # to be raised when the same settings would give other weights
-# Settings of training that do not change what is learned, only how it is run and watched. The number of iterations is
-# in the file names instead: a longer training goes on from a shorter one.
-NOT_FINGERPRINTED = (
-    "iterations", "checkpoint_every", "log_every", "device", "threads",
-    "micro_batch_size", "compile", "data_on_device", "gpus", "nodes",
-)  # fmt: skip
+FORMAT = 2  # to be raised when the same settings would give other weights
 DIGEST_LENGTH = 16
 
 
-def fingerprinted(settings: dict, images_sha256: str) -> dict:
-    """The part of a run's settings that determines its weights; tables count by their content, not by their path."""
-    process = dict(settings["process"])
-    for key in ("power", "f_table"):
-        if process[key] not in ("blur", "heat", None):
+def fingerprinted(settings: Settings, images_sha256: str) -> dict:
+    """What determines a run's weights: of each section what differs from the defaults; so a new key orphans nothing.
+
+    Tables count by their content, not by their path. The number of iterations is in the file names instead: a longer
+    training goes on from a shorter one.
+    """
+    process = made_by(settings.process)
+    for field in dataclasses.fields(settings.process):
+        name, named = field.name, field.metadata.get("is_file_unless")
+        if named and process.get(name, named[0]) not in named:
             try:
-                process[key] = sha256_file(process[key])
+                process[name] = sha256_file(process[name])
             except OSError as error:
-                raise UserError(f"process.{key}: cannot read {process[key]}: {error.strerror}") from error
-    training = {key: value for key, value in settings["training"].items() if key not in NOT_FINGERPRINTED}
+                raise UserError(f"process.{name}: cannot read {process[name]}: {error.strerror}") from error
     return {
         "format": FORMAT,
         "images_sha256": images_sha256,
-        "resolution": settings["resolution"],
+        "resolution": settings.resolution,
         "process": process,
-        "network": settings["network"],
-        "training": training,
-        "seed": settings["seed"],
+        "network": made_by(settings.network),
+        "training": made_by(settings.training, "iterations"),
+        "seed": settings.seed,
     }
 
 
@@ -56,7 +57,7 @@ def fingerprint(value: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def model_folder(store: Path, settings: dict, images_sha256: str) -> Path:
+def model_folder(store: Path, settings: Settings, images_sha256: str) -> Path:
     """The folder of a run's model in the store, made with its settings.json if it is new."""
     value = fingerprinted(settings, images_sha256)
     folder = Path(store) / "models" / fingerprint(value)

@@ -1,4 +1,4 @@
-"""Several processes, one a GPU, that train one model together, as torchrun starts them.
+"""Several processes, one for each GPU, that train one model together, as torchrun starts them.
 
 Each takes its slice of every batch; DistributedDataParallel averages the gradients. The first holds the store's lock,
 writes and prints. What must be the same for all (stop or go on, whether a loss was finite) is agreed on by messages
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from blurdiff.config.settings import TrainingConfig
 from blurdiff.errors import UserError
 
 PATIENCE = timedelta(days=30)  # the first may wait for the lock of another training of the same model
@@ -28,7 +29,7 @@ class Ranks:
         self.is_first = rank == 0
         self.group = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None
 
-    def of_first(self, value: object) -> object:
+    def broadcast(self, value: object) -> object:
         """The first's value, for all; it must be one that can be pickled."""
         if self.size == 1:
             return value
@@ -37,7 +38,7 @@ class Ranks:
             dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
 
-    def smallest(self, value: float) -> float:
+    def all_reduce_min(self, value: float) -> float:
         """The smallest value of all."""
         if self.size == 1:
             return value
@@ -48,13 +49,13 @@ class Ranks:
 
     def any(self, value: bool) -> bool:
         """Whether it is true for one of them."""
-        return self.smallest(-float(value)) < 0 if self.size > 1 else value
+        return self.all_reduce_min(-float(value)) < 0 if self.size > 1 else value
 
-    def wait_for_all(self) -> None:
+    def barrier(self) -> None:
         """Return when all have come here."""
-        self.smallest(0.0)
+        self.all_reduce_min(0.0)
 
-    def sum_to_first(self, *tensors: Tensor) -> None:
+    def reduce_sum(self, *tensors: Tensor) -> None:
         """In place: the first's become the sum over all, the others' zero."""
         for tensor in tensors if self.size > 1 else ():
             with _one_line_if_another_ends():
@@ -75,30 +76,30 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def joined(training: dict) -> Iterator[Ranks]:
+def joined(training: TrainingConfig) -> Iterator[Ranks]:
     """The processes of this training, of which this is one; UserError when they are not as many as the config says."""
-    size = training["gpus"] * training["nodes"]
+    size = training.gpus * training.nodes
     if size == 1:
         yield Ranks()
         return
     started = tuple(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if started != (size, training["gpus"]):
+    if started != (size, training.gpus):
         here = f"{started[0]} {'is' if started[0] == 1 else 'are'} here"
         raise UserError(
-            f"training.gpus {training['gpus']} × training.nodes {training['nodes']} needs {size} processes, {here};"
-            f" start `torchrun --standalone --nproc-per-node {training['gpus']} -m blurdiff train …`"
+            f"training.gpus {training.gpus} × training.nodes {training.nodes} needs {size} processes, {here};"
+            f" start `torchrun --standalone --nproc-per-node {training.gpus} -m blurdiff train …`"
             f" (several nodes: see config/README.md), or set both to 1"
         )
-    on_gpu = training["device"] == "cuda"
-    if on_gpu and torch.cuda.device_count() < training["gpus"]:
-        raise UserError(f"training.gpus: {training['gpus']} are wanted, PyTorch sees {torch.cuda.device_count()} here")
+    on_gpu = training.device == "cuda"
+    if on_gpu and torch.cuda.device_count() < training.gpus:
+        raise UserError(f"training.gpus: {training.gpus} are wanted, PyTorch sees {torch.cuda.device_count()} here")
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the {size} processes of this training did not find each other: {reason}") from error
     try:
-        yield Ranks(int(os.environ["RANK"]), size, training["gpus"])
+        yield Ranks(int(os.environ["RANK"]), size, training.gpus)
     finally:
         # A process that fails must not wait for the others here; they end because it does.
         with contextlib.suppress(RuntimeError):

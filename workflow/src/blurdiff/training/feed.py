@@ -23,10 +23,10 @@ UPLOAD = 1 << 28  # bytes that are copied to the device at once
 
 def batches(images: np.ndarray, training: dict, seed: int, start: int, own: slice, device: torch.device) -> Iterator:
     """Slice `own` of batch `start`, start + 1, …, without end: uint8 (b, R, R, C) on the device. Close it after use."""
-    indices = (batch_indices(len(images), training["batch_size"], step, seed)[own] for step in count(start))
+    indices = (batch_indices(len(images), training.batch_size, step, seed)[own] for step in count(start))
     if device.type == "cpu":
         return plain(images, indices)
-    if fits(images.nbytes, device) if training["data_on_device"] is None else training["data_on_device"]:
+    if fits(images.nbytes, device) if training.data_on_device is None else training.data_on_device:
         return resident(images, indices, device)
     return prefetch(images, indices, device)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.network.model_file import packed
 from blurdiff.store import store
@@ -26,14 +27,14 @@ class TrainingState:
     All that a step changes lives here, and `state_dict` has all of it: a resumed run goes on bit for bit.
     """
 
-    def __init__(self, network: nn.Module, settings: dict, device: torch.device):
-        training = settings["training"]
+    def __init__(self, network: nn.Module, settings: Settings, device: torch.device):
+        training = settings.training
         self.network = network
         self.parameters = list(network.parameters())
         self.names = [name for name, _ in network.named_parameters()]
         self.ema = [parameter.detach().clone() for parameter in self.parameters]
-        self.ema_decay = training["ema_decay"]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=training["learning_rate"], fused=True)
+        self.ema_decay = training.ema_decay
+        self.optimizer = torch.optim.Adam(self.parameters, lr=training.learning_rate, fused=True)
         self.iteration = 0
         self.seconds = 0.0
         self.history: list[list[float]] = []
@@ -150,7 +151,7 @@ def load_checkpoint(path: Path, state: TrainingState, device: torch.device) -> N
         ) from error
 
 
-def save_model(folder: Path, state: TrainingState, settings: dict) -> None:
+def save_model(folder: Path, state: TrainingState, settings: Settings) -> None:
     """Write the finished model's EMA weights and its history, of this number of iterations, into the store."""
     content = packed(state.ema_state_dict(), settings)
     history = "\n".join([",".join(HISTORY_COLUMNS), *(",".join(map(_cell, row)) for row in state.history)]) + "\n"

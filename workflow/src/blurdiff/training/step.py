@@ -11,38 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from blurdiff.config import checks
-from blurdiff.data.images import to_model_range
-from blurdiff.diffusion import objectives
+from blurdiff.config.settings import Settings
+from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.families import build_process
 from blurdiff.errors import UserError
 from blurdiff.network.unet import UNet
 from blurdiff.runtime import compiling
-from blurdiff.runtime.devices import autocast, memory_format
+from blurdiff.runtime.devices import memory_format
 from blurdiff.runtime.seeding import INIT, STEP, derive_seed
 from blurdiff.training.state import N_QUARTILES, TrainingState, quartile
-
-
-class ImageLosses(nn.Module):
-    """Images to the loss of each: (B, R, R, C) uint8, timesteps (B,), noise (B, C, R, R) → (B,) float32."""
-
-    def __init__(self, network: UNet, settings: dict, device: torch.device):
-        super().__init__()
-        self.network = network
-        self.objective, self.value_range = settings["process"]["objective"], settings["process"]["range"]
-        self.precision, self.device, self.layout = settings["training"]["precision"], device, memory_format(device)
-        image_channels = network.input_conv.in_channels
-        self.process = build_process(settings["process"], settings["resolution"], image_channels).to(device)
-        self.compute = self.plain  # or what torch.compile makes of it
-
-    def plain(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
-        x_0 = to_model_range(images, self.value_range)
-        x_i, target = objectives.training_pair(self.process, self.objective, x_0, i, noise)
-        with autocast(self.device, self.precision):
-            prediction = self.network(x_i.contiguous(memory_format=self.layout), i)
-        return objectives.per_image_loss(self.process, self.objective, prediction, target, i)
-
-    def forward(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
-        return self.compute(images, i, noise)
 
 
 class TrainingStep:
@@ -54,33 +31,36 @@ class TrainingStep:
     loss was not finite, on the device, or infinity, and `bad_quartiles` counts such losses of it by timestep quartile.
     """
 
-    def __init__(self, settings: dict, device: torch.device, image_channels: int = 3, rank: int = 0, n_ranks: int = 1):
-        training = settings["training"]
+    def __init__(
+        self, settings: Settings, device: torch.device, image_channels: int = 3, rank: int = 0, n_ranks: int = 1
+    ):
+        training = settings.training
         checks.check_training(training, _refuse)
-        self.device, self.seed, self.rank, self.n_ranks = device, settings["seed"], rank, n_ranks
-        self.batch_size, self.dropout = training["batch_size"], settings["network"]["dropout"]
+        self.device, self.seed, self.rank, self.n_ranks = device, settings.seed, rank, n_ranks
+        self.batch_size, self.dropout = training.batch_size, settings.network.dropout
         self.own = slice(rank * self.batch_size // n_ranks, (rank + 1) * self.batch_size // n_ranks)
         own_size = self.own.stop - self.own.start
-        self.n_parts = own_size // (training["micro_batch_size"] or own_size)
-        self.image_shape = (image_channels, settings["resolution"], settings["resolution"])
+        self.n_parts = own_size // (training.micro_batch_size or own_size)
+        self.image_shape = (image_channels, settings.resolution, settings.resolution)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change
         torch.manual_seed(derive_seed(INIT, self.seed))
-        network = UNet(settings["resolution"], image_channels=image_channels, **settings["network"])
+        network = UNet(settings.resolution, image_channels=image_channels, **settings.network)
         network = network.to(device, memory_format=memory_format(device)).train()
         self.state = TrainingState(network, settings, device)
-        self.losses = ImageLosses(network, settings, device)
-        process = self.losses.process
-        self.n_timesteps = process.n_timesteps
-        self.last_timestep = process.n_timesteps - settings["process"]["skip_last_timestep"]
+        process = build_process(settings.process, settings.resolution, image_channels).to(device)
+        self.denoiser = Denoiser(
+            network, process, settings.process.objective, settings.process.range, training.precision
+        )
+        self.n_timesteps, self.last_timestep = process.n_timesteps, settings.process.last_timestep
         self.first_bad = torch.full((), math.inf, device=device)
         self.bad_quartiles = torch.zeros(N_QUARTILES, device=device)
-        self.compiled = compiling.wanted(training["compile"], device)
+        self.compiled = compiling.wanted(training.compile, device)
         if self.compiled:
-            plain = self.losses.plain
-            self.losses.compute = compiling.compile_or_plain(plain, self._trial, device, same_random=self.dropout > 0)
-            self.compiled = self.losses.compute is not plain
-        self.model: nn.Module = self.losses  # what is called: distributed.py may wrap it
+            plain = self.denoiser.losses
+            compiled = compiling.compile_or_plain(plain, self._trial, device, same_random=self.dropout > 0)
+            self.denoiser.compute_losses, self.compiled = compiled, compiled is not plain
+        self.model: nn.Module = self.denoiser  # what is called: distributed.py may wrap it
 
     def __call__(self, images: Tensor) -> None:
         """One step with this rank's slice of batch `state.iteration`: uint8 (b, R, R, C) on the device."""

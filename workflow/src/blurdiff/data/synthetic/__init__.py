@@ -1,1 +1,1 @@
-"""The drawn scenes: `render` (patches, camera, light), `textures` (surfaces), and the two subjects built from them."""
+"""The drawn scenes: `textures` (surfaces), `canvas` (camera, light, photograph), and the subjects made of them."""

@@ -1,235 +1,139 @@
-"""What surrounds a synthetic church: sky, weather and light, the ground, trees, and small things that stand about.
+"""What surrounds a synthetic church: weather and light, sky, ground, trees.
 
 The church stands at the origin with its front towards -z; the ground is y = 0.
 """
 
 import math
 import random
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from blurdiff.data.synthetic import textures as tx
-from blurdiff.data.synthetic.render import UP, Paint, Scene, Vector, add, noise, smooth_noise, times, unit
+from blurdiff.data.synthetic.canvas import CUSHION, DISC, UP, Canvas, lamp
+from blurdiff.data.synthetic.textures import Colour, Material, colour, linear, noise, sheet
+
+SEASONS = {"summer": 70, "autumn": 17, "winter": 13}
+# How often; hue, saturation and value of the zenith, the horizon, the sun and the sky's light; the sun's strength; how
+# much of the sky is clear of clouds, in standard deviations.
+WEATHERS = {
+    "clear": (25, ((0.55, 0.62), (0.45, 0.9), (0.45, 0.9)), (0.58, 0.15, 1), (0.1, 0.12, 1), (0.6, 0.2, 0.75),
+              (0.8, 1.5), (1.0, 2.2)),
+    "clouds": (38, ((0.55, 0.62), (0.45, 0.9), (0.45, 0.9)), (0.58, 0.15, 1), (0.1, 0.12, 1), (0.6, 0.2, 0.75),
+               (0.8, 1.5), (-0.4, 0.7)),
+    "overcast": (20, (0.58, 0.06, (0.65, 0.97)), (0.58, 0.03, (0.75, 1)), (0.1, 0.12, 1), (0.6, 0.05, 0.9),
+                 (0.1, 0.2), (-0.9, -0.7)),
+    "sunset": (10, ((0.58, 0.75), (0.3, 0.7), (0.35, 0.7)), ((0.02, 0.12), (0.35, 0.8), 1), (0.07, 0.5, 1),
+               (0.7, 0.2, 0.5), (1.2, 1.4), (-0.3, 1.2)),
+    "night": (7, (0.64, 0.6, (0.03, 0.3)), (0.63, 0.4, (0.1, 0.4)), (0.1, 0.12, 1), (0.62, 0.4, 0.25),
+              (0, 0), (0.8, 1.2)),
+}  # fmt: skip
 
 
-@dataclass
 class Weather:
-    """Light and season: the sun's direction (from the ground), its colour, the sky's, and how the sky looks."""
+    """Light and season around a church of some `size` (metres): sun, sky, and at night floodlights before it.
 
-    kind: str  # clear, clouds, overcast, sunset, night
-    season: str  # summer, autumn, winter
-    sun: Vector
-    sunlight: np.ndarray
-    skylight: np.ndarray
-    zenith: np.ndarray
-    horizon: np.ndarray
+    The sun stands more often on the side of the camera, the angle `towards_camera`, than opposite.
+    """
 
+    def __init__(self, rng: random.Random, towards_camera: float, size: float):
+        self.kind = rng.choices(list(WEATHERS), [weather[0] for weather in WEATHERS.values()])[0]
+        self.season = rng.choices(list(SEASONS), list(SEASONS.values()))[0]
+        _, *colours, strength, clear = WEATHERS[self.kind]
+        self.zenith, self.horizon, sun, self.sky = (linear(colour(rng, *ranges)) for ranges in colours)
+        self.sun, self.clear, self.size = sun * rng.uniform(*strength), rng.uniform(*clear), size
+        azimuth = towards_camera + rng.gauss(0, 1.1)
+        height = rng.uniform(0.1, 0.35) if self.kind == "sunset" else rng.uniform(0.35, 1.2)
+        level = math.cos(height)
+        self.way = np.array([-math.sin(azimuth) * level, math.sin(height), -math.cos(azimuth) * level], np.float32)
+        warm = linear(colour(rng, (0.06, 0.14), (0.1, 0.4), 1)) * size * size * 0.12
+        self.flood = [((rng.uniform(-1, 1) * size, 0.5, -rng.uniform(0.3, 0.8) * size), warm) for _ in range(2)]
 
-def make_weather(rng: random.Random, towards_camera: float) -> Weather:
-    """A weather; the sun stands more often on the side of the camera, the angle `towards_camera`, than opposite."""
-    kind = rng.choices(["clear", "clouds", "overcast", "sunset", "night"], [25, 38, 20, 10, 7])[0]
-    season = rng.choices(["summer", "autumn", "winter"], [70, 17, 13])[0]
-    azimuth = towards_camera + rng.gauss(0, 1.1)
-    height = rng.uniform(0.1, 0.35) if kind == "sunset" else rng.uniform(0.35, 1.2)
-    sun = (math.sin(azimuth) * math.cos(height), math.sin(height), -math.cos(azimuth) * math.cos(height))
-    blue = rng.uniform(0.55, 0.62)
-    zenith, horizon = tx.colour(blue, rng.uniform(0.45, 0.9), rng.uniform(0.45, 0.9)), tx.colour(blue, 0.15, 1.0)
-    sunlight, skylight = tx.colour(0.1, 0.12, 1.0) * rng.uniform(0.8, 1.5), tx.colour(0.6, 0.2, 0.75)
-    if kind == "overcast":
-        grey = rng.uniform(0.65, 0.97)
-        zenith, horizon = tx.colour(blue, 0.06, grey), tx.colour(blue, 0.03, min(1, grey + 0.08))
-        sunlight, skylight = sunlight * 0.15, tx.colour(0.6, 0.05, 0.9)
-    elif kind == "sunset":
-        zenith = tx.colour(rng.uniform(0.58, 0.75), rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.7))
-        horizon = tx.colour(rng.uniform(0.02, 0.12), rng.uniform(0.35, 0.8), 1.0)
-        sunlight, skylight = tx.colour(0.07, 0.5, 1.0) * 1.3, tx.colour(0.7, 0.2, 0.5)
-    elif kind == "night":
-        zenith, horizon = tx.colour(0.64, 0.6, rng.uniform(0.03, 0.3)), tx.colour(0.63, 0.4, rng.uniform(0.1, 0.4))
-        sunlight, skylight = sunlight * 0.0, tx.colour(0.62, 0.4, 0.25)
-    return Weather(kind, season, sun, sunlight, skylight, zenith, horizon)
+    def light(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """What falls on points with normals, (n, 3): linear, (n, 3)."""
+        total = self.sky * (0.75 + 0.25 * normals[:, 1:2]) + self.sun * np.maximum(normals @ self.way, 0)[:, None]
+        for place, tone in self.flood if self.kind == "night" else ():
+            lamp(total, points, normals, place, tone, self.size * 0.3)
+        return total
 
-
-def sky(rng: random.Random, weather: Weather):
-    """The light from every direction: a gradient, clouds on a plane above, hills and trees along the horizon."""
-    large, small = smooth_noise(rng, rng.uniform(0.8, 2.2), exponent=2.6), noise(rng, rng.uniform(30, 60), exponent=2.6)
-    cover = {"clear": rng.uniform(1.0, 2.2), "overcast": -0.8, "sunset": rng.uniform(-0.3, 1.2), "night": 1.0}.get(
-        weather.kind, rng.uniform(-0.4, 0.7)
-    )
-    sharpness = rng.uniform(0.5, 1.6)
-    bright = weather.horizon * 1.15 if weather.kind in ("sunset", "night") else tx.colour(0.6, 0.02, 1.0) * 1.3
-    ridge, hill = noise(rng, 40, exponent=2.2), rng.uniform(0.0, 0.12)
-    wood = tx.colour(rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.5), rng.uniform(0.15, 0.5))
-    if weather.kind == "night":
-        wood = wood * 0.05
-
-    def light(x, y, z):
-        length = np.sqrt(x * x + y * y + z * z)
-        height = np.maximum(y / length, 0)
-        picture = tx.blend(weather.horizon, weather.zenith, np.minimum(1.6 * height, 1) ** 0.6)
-        plane = 1 / (height + 0.12)
-        across, ahead = x / length * plane, z / length * plane
-        density = large(across, ahead) + 0.45 * small(across, ahead) - cover
-        white = np.clip(sharpness * density, 0, 1)
-        shade = np.clip(1.05 - 0.2 * density - 0.12 * small(across + 0.1, ahead), 0.3, 1.1)
-        picture = tx.blend(picture, bright * shade, white)
-        skyline = hill + 0.02 * ridge(np.arctan2(x, z), np.zeros_like(x))
-        land = wood * np.maximum(1 + 0.25 * small(across * 5, ahead), 0.3)
-        return np.where(y / length < skyline, land, picture)
-
-    return light
+    def leaf(self, rng: random.Random) -> Colour:
+        """A colour of leaves, or in winter of twigs."""
+        if self.season == "winter":
+            return colour(rng, 0.08, (0.1, 0.4), (0.2, 0.4))
+        if self.season == "autumn" and rng.random() < 0.8:
+            return colour(rng, (0.02, 0.15), (0.6, 0.9), (0.4, 0.8))
+        return colour(rng, (0.18, 0.36), (0.35, 0.75), (0.2, 0.5))
 
 
-def add_ground(scene: Scene, rng: random.Random, weather: Weather, shadows: list) -> None:
-    """Grass, paving or snow with a path to the door; `shadows` are (origin, u, v) on the ground, and drawn darker."""
-    grass = tx.colour(rng.uniform(0.2, 0.3), rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.55))
-    stone = tx.colour(rng.uniform(0.05, 0.13), rng.uniform(0.02, 0.25), rng.uniform(0.4, 0.8))
-    kind = rng.choices(["grass", "paving", "asphalt"], [60, 28, 12])[0]
-    if weather.season == "winter":
-        grass = tx.colour(0.6, 0.04, 0.95) if rng.random() < 0.6 else tx.colour(0.14, 0.35, 0.5)
-    elif weather.season == "autumn":
-        grass = tx.colour(rng.uniform(0.1, 0.18), 0.5, 0.5)
-    tufts, patches = noise(rng, 5), smooth_noise(rng, 0.15)
-    if kind == "paving":
-        ground = tx.tiles(rng, stone, rng.uniform(0.8, 2.5), stone * 0.55, stone * rng.uniform(0.6, 1.0))
-    elif kind == "asphalt":
-        ground = tx.plain(rng, tx.colour(0.6, 0.05, rng.uniform(0.3, 0.55)), 0.1, 6)
-    else:
-        path, half, bend = tx.plain(rng, stone, 0.15, 8), rng.uniform(0.8, 2.5), rng.uniform(-0.3, 0.3)
-        has_path = rng.random() < 0.65
-
-        def ground(x, z):
-            lawn = grass * np.maximum(1 + 0.25 * tufts(x, z) + 0.15 * patches(x, z), 0.2)
-            if not has_path:
-                return lawn
-            on_path = (np.abs(x - 250 - bend * (z - 250)) < half) & (z < 250)
-            return np.where(on_path, path(x, z), lawn)
-
-    scene.patch((-250.0, 0.0, -250.0), (500.0, 0.0, 0.0), (0.0, 0.0, 500.0), ground)
-    for origin, u, v in shadows:
-        # A patch has its own coordinates; what is left of the texture in the shade does not show the difference.
-        shade = tx.plain(rng, (stone if kind == "paving" else grass) * 0.35, 0.2, 5)
-        scene.patch(add(origin, UP, 0.02), u, v, shade)
+def landscape(rng: random.Random, weather: Weather, canvas: Canvas, boxes: list) -> np.ndarray:
+    """Sky, skyline, and ground with the shadows of `boxes` (low, high corner); linear light (3, height, width)."""
+    rays = canvas.rays()
+    shape, rays = rays.shape, rays.reshape(3, -1)
+    up = rays[1] / np.sqrt((rays * rays).sum(axis=0))
+    skyline = rng.uniform(0.0, 0.12) + 0.02 * noise(rng, 2.2)(np.arctan2(rays[0], rays[2]) / 4, 0 * up)
+    above, below = up > np.maximum(skyline, 0), up < -0.004
+    wood = linear(colour(rng, (0.2, 0.6), (0.1, 0.5), (0.15, 0.5))) * (0.05 if weather.kind == "night" else 1)
+    picture = wood[:, None] * (1 + 0.3 * noise(rng, 1.5)(rays[0] / 2, rays[1] / 2)).clip(0.3)
+    picture[:, above] = _sky(rng, weather, rays[:, above], up[above])
+    picture[:, below] = _ground(rng, weather, canvas.position, rays[:, below], boxes)
+    return picture.reshape(shape)
 
 
-def foliage(rng: random.Random, weather: Weather) -> np.ndarray:
-    """A colour of leaves."""
-    if weather.season == "autumn" and rng.random() < 0.8:
-        return tx.colour(rng.uniform(0.02, 0.15), rng.uniform(0.6, 0.9), rng.uniform(0.4, 0.8))
-    return tx.colour(rng.uniform(0.18, 0.36), rng.uniform(0.35, 0.75), rng.uniform(0.18, 0.5))
+def _sky(rng: random.Random, weather: Weather, rays: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """A gradient, with clouds on a plane above; linear light (3, n)."""
+    zenith, horizon = weather.zenith[:, None], weather.horizon[:, None]
+    picture = horizon + (zenith - horizon) * np.minimum(1.6 * up, 1) ** np.float32(0.6)
+    x, _, z = rays * (up / rays[1].clip(1e-3) / (up + np.float32(0.12)) / np.float32(rng.uniform(7, 20)))
+    fine = noise(rng, 2.4)(3 * x, 3 * z)
+    density = noise(rng, 3.0, 2)(x, z) + np.float32(0.45) * fine - np.float32(weather.clear)
+    bright = horizon * 1.15 if weather.kind in ("sunset", "night") else np.float32(1.3)
+    shade = (1.05 - 0.2 * density - 0.12 * fine).clip(0.3, 1.1)
+    return picture + (bright * shade - picture) * (np.float32(rng.uniform(0.5, 1.6)) * density).clip(0, 1)
 
 
-def add_tree(scene: Scene, rng: random.Random, weather: Weather, foot: Vector, height: float) -> None:
-    """A broad tree, a conifer, a cypress, or in winter a bare one."""
-    kind = rng.choices(["broad", "conifer", "cypress"], [70, 20, 10])[0]
-    if weather.season == "winter" and kind == "broad":
-        kind = "bare"
-    leaf, clumps = foliage(rng, weather), noise(rng, 90, exponent=2.4, lowest=3)
-    bark = tx.colour(0.08, rng.uniform(0.2, 0.5), rng.uniform(0.12, 0.3))
-    speckle, masses = noise(rng, 7, exponent=1.2), smooth_noise(rng, 2.2 / height)
-
-    def leaves(x, y):
-        return leaf * np.maximum(0.75 + 0.45 * speckle(x, y) + 0.3 * masses(x, y) + 0.5 * (y / height - 0.5), 0.08)
-
-    if kind == "broad":
-        width, trunk = height * rng.uniform(0.6, 0.95), rng.uniform(0.15, 0.3)
-
-        def shape(u, v):
-            crown = clumps(u, v) * 0.28 + 1 - 4.2 * ((u - 0.5) ** 2 + (v - 0.5) ** 2)
-            return crown > 0
-
-        scene.billboard(foot, 0.05 * height, height * 0.45, tx.plain(rng, bark, 0.3, 6))
-        scene.billboard(add(foot, UP, trunk * height), width, height * (1 - trunk), leaves, shape)
-    elif kind == "bare":
-        field = noise(rng, 130, 70, exponent=2.2, lowest=4)
-
-        def branches(u, v):
-            reach = 0.5 * np.sqrt(np.maximum(v - 0.15, 0)) * (1.15 - v) + 0.02
-            thin = np.abs(field(u, v)) < 0.16 * (1.2 - v)
-            return ((np.abs(u - 0.5) < reach) & thin) | (np.abs(u - 0.5) < 0.022 * (1.2 - v) * (v < 0.6))
-
-        scene.billboard(foot, height * 0.9, height, tx.plain(rng, bark, 0.2, 6), branches)
-    else:
-        width, teeth = height * (0.4 if kind == "conifer" else 0.16), rng.randrange(5, 10)
-
-        def pointed(u, v):
-            taper = (1 - v) * (1 - 0.3 * ((v * teeth) % 1)) if kind == "conifer" else 1.9 * np.sqrt(v * (1 - v))
-            return np.abs(2 * u - 1) < np.minimum(taper, 1) + 0.07 * clumps(u, v)
-
-        scene.billboard(foot, width, height, leaves, pointed)
+def _ground(rng: random.Random, weather: Weather, position: np.ndarray, rays: np.ndarray, boxes: list) -> np.ndarray:
+    """Grass or snow with a path to the door, or paving; less light falls in the shadow of boxes; (3, n)."""
+    points = (position.astype(np.float32)[:, None] - rays * (np.float32(position[1]) / rays[1])).T
+    x, _, z = points.T
+    stone = linear(colour(rng, (0.05, 0.13), (0.02, 0.25), (0.4, 0.8)))[:, None]
+    grass = {"summer": ((0.2, 0.3), (0.3, 0.6), (0.25, 0.55)), "autumn": ((0.1, 0.18), 0.5, 0.5),
+             "winter": (0.6, 0.04, 0.95) if rng.random() < 0.6 else (0.14, 0.35, 0.5)}[weather.season]  # fmt: skip
+    tone, size = linear(colour(rng, *grass))[:, None], rng.uniform(0.8, 2.5)
+    if rng.random() < 0.65:
+        tone = np.where((np.abs(x - rng.uniform(-0.3, 0.3) * z) < size) & (z < 0), stone, tone)
+    if rng.random() < 0.35:  # slabs
+        chess = (np.floor(x / size) + np.floor(z / size)).astype(int) & 1
+        tone = stone * (1 - np.float32(rng.uniform(0.0, 0.4)) * chess)
+    rough = (1 + 0.22 * noise(rng)(x / 50, z / 50) + 0.15 * noise(rng, 3.0)(x / 60, z / 60)).clip(0.2)
+    total, dark = weather.light(points, np.tile(np.float32(UP), (len(x), 1))).T, np.zeros(len(x), bool)
+    for low, high in boxes if weather.kind != "night" else ():
+        # Where the way to the sun enters the box on all axes before it leaves it on one.
+        enter, leave = np.float32(0), np.float32(1e3)
+        for place, way, edges in zip(points.T, weather.way + 1e-6, zip(low, high, strict=True), strict=True):
+            one, other = ((np.float32(edge) - place) / way for edge in edges)
+            enter, leave = np.maximum(enter, np.minimum(one, other)), np.minimum(leave, np.maximum(one, other))
+        dark |= enter < leave
+        gap = np.maximum(low[0] - x, x - high[0]).clip(0) + np.maximum(low[2] - z, z - high[2]).clip(0)
+        rough *= 1 - 0.3 / (1 + gap)
+    total = np.where(dark, weather.sky[:, None], total)
+    return tone * rough * total
 
 
-def add_surroundings(scene: Scene, rng: random.Random, weather: Weather, size: float) -> None:
-    """Trees beside and behind the church (of about `size` metres), hedges, graves, a wall, neighbours, passers-by."""
-    away = unit((-scene.position[0], 0.0, -scene.position[2]))
-    side = (away[2], 0.0, -away[0])
-
-    def place(across: float, beyond: float) -> Vector:
-        """A point on the ground, `across` the line of sight and `beyond` the church."""
-        return add(times(side, across), away, beyond)
-
-    distance = math.hypot(scene.position[0], scene.position[2])
-    for _ in range(rng.choice([0, 1, 2, 3, 5, 7, 10])):
-        left_or_right = rng.choice([-1, 1])
-        if rng.random() < 0.6:
-            foot = place(rng.uniform(-1.3, 1.3) * size, rng.uniform(0.8, 1.6) * size)
+def add_trees(canvas: Canvas, rng: random.Random, weather: Weather, n: int, behind: bool) -> None:
+    """Add n broad trees, firs and cypresses, behind the church or before it, the farthest first."""
+    distance = math.hypot(canvas.position[0], canvas.position[2])
+    away = -canvas.position * (1, 0, 1) / distance
+    ways = [rng.uniform(0.8, 1.6) * weather.size if behind else -rng.uniform(0.1, 0.5) * distance for _ in range(n)]
+    for way in sorted(ways, reverse=True):
+        across = rng.choice([-1, 1]) * weather.size * (rng.uniform(0, 1.3) if behind else rng.uniform(0.5, 0.9))
+        foot, high = way * away + across * np.array([away[2], 0.0, -away[0]]), rng.uniform(5, 16)
+        leaves = partial(sheet, rng, Material("rough", [weather.leaf(rng)], 6.0, 0.35))
+        if rng.random() < 0.7:
+            wide, trunk = high * rng.uniform(0.6, 0.95), rng.uniform(0.1, 0.25) * high
+            canvas.billboard(foot, 0.05 * high, 0.5 * high, colour(rng, 0.08, (0.2, 0.5), (0.12, 0.3)))
+            radii = [rng.uniform(0.75, 1) for _ in DISC]
+            crown = 0.5 + (DISC - 0.5) * np.array(radii)[:, None]
+            canvas.billboard(foot + trunk * UP, wide, high - trunk, leaves, crown, relief=CUSHION)
         else:
-            foot = place(left_or_right * rng.uniform(0.6, 1.1) * size * 0.8, -rng.uniform(0.1, 0.5) * distance)
-        add_tree(scene, rng, weather, foot, rng.uniform(5, 16))
-    if rng.random() < 0.12:  # a branch close to the camera
-        foot = add(place(rng.choice([-1, 1]) * 1.6, 3.0 - distance), UP, scene.position[1] + 0.6)
-        add_tree(scene, rng, weather, foot, 3.0)
-    if rng.random() < 0.2:
-        tone, beyond = tx.colour(0.1, 0.15, rng.uniform(0.4, 0.8)), -rng.uniform(0.4, 0.7) * distance
-        start, u = place(-size * 1.5, beyond), times(side, size * 3)
-        if rng.random() < 0.5:
-            low = tx.masonry(rng, tone, 0.6, 0.3, tone * 0.6)
-            scene.box(start, u, times(away, 0.4), (0.0, rng.uniform(0.6, 1.2), 0.0), low)
-        else:
-            leaf = tx.plain(rng, foliage(rng, weather), 0.5, 9)
-            scene.box(start, u, times(away, 1.0), (0.0, rng.uniform(0.7, 1.3), 0.0), leaf)
-    if rng.random() < 0.18:
-        tone = tx.colour(rng.uniform(0.05, 0.2), 0.08, rng.uniform(0.35, 0.75))
-        for _ in range(rng.randrange(4, 12)):
-            foot = place(rng.uniform(-0.7, 0.7) * size, -rng.uniform(0.35, 0.8) * distance)
-            wide, high = rng.uniform(0.5, 0.8), rng.uniform(0.7, 1.3)
-            paint = tx.plain(rng, tone * rng.uniform(0.5, 1.1), 0.2, 10)
-            scene.billboard(foot, wide, high, paint, lambda u, v: (v < 0.7) | ((u - 0.5) ** 2 + (v - 0.7) ** 2 < 0.16))
-    if rng.random() < 0.2:
-        for sign in rng.sample([-1, 1], rng.randrange(1, 3)):
-            add_house(scene, rng, place(sign * rng.uniform(1.0, 1.5) * size, rng.uniform(-0.3, 0.8) * size))
-    if rng.random() < 0.25:
-        for _ in range(rng.randrange(2, 9)):
-            foot = place(rng.uniform(-0.6, 0.6) * size, -rng.uniform(0.3, 0.7) * distance)
-            cloth, skin = tx.palette(rng, 2)
-            trousers = rng.uniform(0.4, 0.55)
-            dress = _passer_by(cloth, skin, trousers)
-            scene.billboard(
-                foot, 0.5, 1.7, dress, lambda u, v: np.abs(u - 0.5) < np.where(v > 0.85, 0.15, 0.5 - 0.2 * v)
-            )
-
-
-def _passer_by(cloth: np.ndarray, legs: np.ndarray, waist: float) -> Paint:
-    head = tx.colour(0.07, 0.5, 0.5)
-    return lambda x, y: np.where(y > 1.45, head, np.where(y > 1.7 * waist, cloth, legs * 0.5))
-
-
-def add_house(scene: Scene, rng: random.Random, corner: Vector) -> None:
-    """A plain house with rows of windows and a pitched roof."""
-    wide, deep, high = rng.uniform(7, 12), rng.uniform(8, 14), rng.uniform(5, 9)
-    base = tx.colour(rng.uniform(0.02, 0.14), rng.uniform(0.05, 0.5), rng.uniform(0.5, 0.95))
-    plaster, roof = tx.plain(rng, base, 0.05, 8), tx.rows(rng, tx.colour(0.03, rng.uniform(0.1, 0.6), 0.45), 0.35)
-
-    def walls(x, y):
-        (_, u), (_, v) = tx.cells(x, 2.4), tx.cells(y, 2.8)
-        window = (np.abs(u - 0.5) < 0.2) & (np.abs(v - 0.55) < 0.25)
-        return np.where(window, np.float32(0.04), plaster(x, y))
-
-    a, b = (wide, 0.0, 0.0), (0.0, 0.0, deep)
-    scene.box(corner, a, b, (0.0, high, 0.0), walls)
-    ridge = rng.uniform(2.5, 4.5)
-    eave = add(corner, UP, high)
-    for start, rise in ((eave, wide / 2), (add(eave, a), -wide / 2)):
-        scene.patch(start, b, (rise, ridge, 0.0), roof)
-    for start in (eave, add(eave, b)):
-        scene.patch(start, a, (0.0, ridge, 0.0), plaster, lambda u, v: np.abs(2 * u - 1) < 1 - v)
+            right = [(0.5 + (1 - k / 8) * rng.uniform(0.3, 0.5), k / 8) for k in range(8)]
+            outline = [*right, (0.5, 1.0), *((1 - x, y) for x, y in reversed(right))]
+            canvas.billboard(foot, rng.choice([0.45, 0.2]) * high, high, leaves, outline, relief=CUSHION)

@@ -1,0 +1,45 @@
+"""manifest.json: what an array of images is of, where it came from and what was left out; one reader, one writer."""
+
+import os
+from dataclasses import asdict, dataclass, field, fields
+
+from blurdiff.errors import UserError
+from blurdiff.runtime.files import read_json, write_json
+
+OF_PARTS = ("part", "parts", "lmdb")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Of images.npy, or of a part of it. What a file does not name is None (`skipped`: empty)."""
+
+    source: str | None = None  # folder of the LMDB
+    label: str | None = None  # the data set's name in tables and figures
+    synthetic: bool | None = None
+    resolution: int | None = None
+    n_keys: int | None = None  # records in the LMDB
+    max_images: int | None = None
+    n_used: int | None = None  # images in the array
+    skipped: list[dict] = field(default_factory=list)  # {key, reason} of each record that does not decode
+    sha256: str | None = None  # of the array's bytes in C order, without the npy header
+    part: int | None = None  # of a part alone: its number, the number of parts, the LMDB's state
+    parts: int | None = None
+    lmdb: dict | None = None
+
+
+def read_manifest(path: str | os.PathLike, *needed: str) -> Manifest:
+    """The manifest at `path`; UserError when it is missing, is none, or lacks one of the keys `needed`."""
+    found = read_json(path)
+    known = found if isinstance(found, dict) else {}
+    missing = [key for key in needed if known.get(key) is None]
+    if missing or not isinstance(found, dict):
+        lacks = f"has no {missing[0]}" if missing else "is no JSON object"
+        raise UserError(f"{path} {lacks}, so it is no manifest; give the manifest.json that stands beside images.npy")
+    names = {one.name for one in fields(Manifest)}
+    return Manifest(**{key: value for key, value in found.items() if key in names})
+
+
+def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
+    """Write it, atomically; the keys of parts only where it is of a part."""
+    left_out = OF_PARTS if manifest.part is None else ()
+    write_json(path, {key: value for key, value in asdict(manifest).items() if key not in left_out})
