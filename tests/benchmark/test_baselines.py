@@ -1,5 +1,6 @@
 """Each implementation of each stage does its work, and the fast and the plain ones agree (nothing is timed here)."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 
 from blurdiff.benchmark import ceilings, features, frechet, preprocessing, process, sampling, training
 from blurdiff.benchmark.counting import count
-from blurdiff.benchmark.settings import PAPER, settings_for, with_keys
+from blurdiff.benchmark.settings import PAPER, settings_for
+from blurdiff.config.settings import with_keys
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -18,7 +20,7 @@ CPU = torch.device("cpu")
 def settings():
     small = settings_for("cpu", quick=True)
     network = {"channels": 8, "multipliers": [1, 2], "attention_resolutions": [8], "n_groups": 2}
-    return with_keys({**small, "resolution": 8}, "network", **network)
+    return with_keys(dataclasses.replace(small, resolution=8), "network", **network)
 
 
 def build(row):

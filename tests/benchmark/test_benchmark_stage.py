@@ -87,5 +87,9 @@ def test_the_rule_gives_the_configs_device_and_network(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     line = next(line for line in done.stdout.splitlines() if "blurdiff benchmark" in line)
-    assert "--device cpu --settings" in line and "results/runs/bedroom_none/seed0/settings.json" in line and "--threads 2" in line
+    assert (
+        "--device cpu --settings" in line
+        and "results/runs/bedroom_none/seed0/settings.json" in line
+        and "--threads 2" in line
+    )
     assert "--output results/benchmark.csv --figure results/figures/benchmark.png" in line

@@ -230,7 +230,7 @@ def diffusers_network(settings: Settings):
     sizes = [resolution >> level for level in range(len(network["multipliers"]))]
     attends = [size in network["attention_resolutions"] for size in sizes]
     with torch.device("meta"):
-        middle_only = {**network, "attention_resolutions": []}
+        middle_only = replace(network, attention_resolutions=[])
         _, config = to_diffusers(UNet(resolution, **middle_only), middle_only, resolution)
         n_parameters = sum(parameter.numel() for parameter in UNet(resolution, **network).parameters())
     config["down_block_types"] = ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends]
