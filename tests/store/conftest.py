@@ -7,7 +7,7 @@ import yaml
 
 from blurdiff.cli import main
 from blurdiff.config.runs import load_config, resolve_runs
-from blurdiff.store import needs, store
+from blurdiff.store import listing, store
 
 STORE_CONFIG = {
     "resolution": 8,
@@ -68,7 +68,7 @@ def train_config(workplace, train):
     def run(name="config.yaml"):
         found = []
         for need, settings in zip(
-            needs.needs_of(load_config(name), name), resolve_runs(load_config(name)), strict=True
+            listing.needs_of(load_config(name), name), resolve_runs(load_config(name)), strict=True
         ):
             assert train(settings, f"results/{need.run}") == 0
             found.append(workplace / "store" / "models" / store.fingerprint(need.value))

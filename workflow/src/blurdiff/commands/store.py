@@ -8,8 +8,6 @@ than the config, its images are unknown, and every model that is otherwise the s
 
 import argparse
 import json
-import os
-import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,22 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """The stage; 1 when --verify finds damage or something could not be removed."""
     from blurdiff.config.runs import load_config
-    from blurdiff.store import inventory
-    from blurdiff.store.needs import needs_of
-    from blurdiff.store.store_stage import as_json, print_list, prune, store_path
+    from blurdiff.store import listing
+    from blurdiff.store.prune import prune
 
     configs = {path: load_config(path) for path in dict.fromkeys(arguments.config)}
-    path = store_path(arguments.store, configs)
-    for name, config in configs.items():
-        if os.path.realpath(config["store"]) != os.path.realpath(path):
-            print(f"note: {name} has another store, {config['store']}; what it needs is looked for in {path}",
-                  file=sys.stderr)  # fmt: skip
-    needs = [need for name, config in configs.items() for need in needs_of(config, name)]
+    path = listing.store_path(arguments.store, configs)
+    needs = [need for name, config in configs.items() for need in listing.needs_of(config, name)]
+    contents = listing.read_store(path, arguments.action == "list" and arguments.verify)
     if arguments.action == "prune":
-        return prune(inventory.read_store(path), needs, arguments)
-    contents = inventory.read_store(path, arguments.verify)
+        return prune(contents, needs, list(configs), arguments.checkpoints, arguments.yes)
     if arguments.json:
-        print(json.dumps(as_json(contents, needs), indent=2))
+        print(json.dumps(listing.as_json(contents, needs), indent=2))
     else:
-        print_list(contents, needs)
-    return int(arguments.verify and any(model.damaged for model in contents.models))
+        listing.print_list(contents, needs)
+    return int(any(model.damaged for model in contents.models) and arguments.verify)

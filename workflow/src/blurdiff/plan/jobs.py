@@ -11,7 +11,7 @@ from blurdiff.config.checks import lsun_name
 from blurdiff.config.runs import is_forward_only, resolve_runs
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
-from blurdiff.store import inventory, store
+from blurdiff.store import listing, store
 
 # Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
 LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
@@ -76,9 +76,9 @@ def read_already(images: Path) -> tuple[int, str | None]:
     """(records that an unfinished preprocessing has read, who is at it), from the journal beside its output."""
     folder = images.with_name(f".{images.name}.partial")
     try:
-        return int(read_json(folder / "journal.json")["position"]["records"]), inventory.lock_holder(folder)
+        return int(read_json(folder / "journal.json")["position"]["records"]), listing.lock_holder(folder)
     except (UserError, KeyError, TypeError, ValueError):
-        return 0, inventory.lock_holder(folder)
+        return 0, listing.lock_holder(folder)
 
 
 def _dataset(config: dict, name: str, given: int | None) -> Dataset:
@@ -239,7 +239,7 @@ def mark_done(jobs: list[Job], trained: dict[int, dict]) -> None:
 
 def is_model_of(path: Path, settings: dict) -> bool:
     """Whether a model.safetensors says that it was trained with these settings, so far as they decide the weights."""
-    header = inventory.safetensors_header(path) or {}
+    header = listing.safetensors_header(path) or {}
     try:
         own = json.loads(header["__metadata__"]["settings"])
         pairs = [(own[key], settings[key]) for key in ("seed", "resolution", "process", "network")]

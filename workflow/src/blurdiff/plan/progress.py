@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blurdiff.errors import UserError
-from blurdiff.store.inventory import StoredModel, read_store
-from blurdiff.store.needs import Need, needs_of
+from blurdiff.store.listing import Need, StoredModel, needs_of, read_store
 
 
 @dataclass
