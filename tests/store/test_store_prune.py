@@ -14,7 +14,8 @@ import pytest
 from blurdiff.config.runs import check_config, load_config
 from blurdiff.data.scenes import draw_files
 from blurdiff.errors import UserError
-from blurdiff.store import listing, prune, store
+from blurdiff.runtime.locks import held
+from blurdiff.store import listing, store
 
 
 def test_prune(train_config, said, workplace, write_config, store_config):
@@ -183,9 +184,9 @@ def test_trainer_that_waited_for_a_model_that_was_pruned(train_config):
         except UserError as error:
             errors.append(str(error))
 
-    with prune.held(folder) as mine:
+    with held(folder) as mine:
         assert mine
-        with prune.held(folder) as again:
+        with held(folder) as again:
             assert not again
         thread = threading.Thread(target=wait)
         thread.start()

@@ -11,6 +11,7 @@ from blurdiff.config.checks import lsun_name
 from blurdiff.config.runs import is_forward_only, resolve_runs
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
+from blurdiff.runtime.locks import lock_holder
 from blurdiff.store import listing, store
 
 # Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
@@ -76,9 +77,9 @@ def read_already(images: Path) -> tuple[int, str | None]:
     """(records that an unfinished preprocessing has read, who is at it), from the journal beside its output."""
     folder = images.with_name(f".{images.name}.partial")
     try:
-        return int(read_json(folder / "journal.json")["position"]["records"]), listing.lock_holder(folder)
+        return int(read_json(folder / "journal.json")["position"]["records"]), lock_holder(folder)
     except (UserError, KeyError, TypeError, ValueError):
-        return 0, listing.lock_holder(folder)
+        return 0, lock_holder(folder)
 
 
 def _dataset(config: dict, name: str, given: int | None) -> Dataset:

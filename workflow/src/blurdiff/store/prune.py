@@ -1,37 +1,17 @@
 """Remove from a store what no config needs: whole models under their lock, and checkpoints of finished ones."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
 from blurdiff.runtime.files import sync
-from blurdiff.runtime.locks import same_file, sign_lock
-from blurdiff.store import listing
+from blurdiff.runtime.locks import held
+from blurdiff.store import listing, show
 from blurdiff.store.listing import Contents, Need, StoredModel
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock without waiting for it; gives False when somebody else has it, or the folder is gone."""
-    try:
-        file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError:
-        yield False
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        sign_lock(file)
-        yield same_file(file, folder / "lock")
 
 
 def prune(contents: Contents, needs: list[Need], configs: list[str], checkpoints: bool, yes: bool) -> int:
@@ -41,9 +21,9 @@ def prune(contents: Contents, needs: list[Need], configs: list[str], checkpoints
     old = old_checkpoints(contents, needs) if checkpoints else {}
     files = {path: status for part in [*(model.files for model in doomed), *old.values()]
              for path, status in part.items()}  # fmt: skip
-    print(f"{contents.path}: {listing.count(len(contents.models))}; {' and '.join(configs)}"
+    print(f"{contents.path}: {show.count(len(contents.models))}; {' and '.join(configs)}"
           f" need{'s' * (len(configs) == 1)} {len(contents.models) - len(unneeded)} of them")  # fmt: skip
-    listing.print_unknown(contents, needs)
+    show.print_unknown(contents, needs)
     for model in unneeded:
         if model.holder:
             print(f"kept: {model.folder} is not needed, but being trained by {model.holder}")
@@ -53,7 +33,7 @@ def prune(contents: Contents, needs: list[Need], configs: list[str], checkpoints
     for path, why in contents.unknown:
         print(f"kept: {path} {why}")
     if doomed:
-        print(f"not needed:\n{listing.table_of(doomed, None)}")
+        print(f"not needed:\n{show.table_of(doomed, None)}")
     for folder, paths in old.items():
         names = ", ".join(path.name for path in paths)
         print(f"checkpoints of the finished model {folder.name}: {names}, {text.size(listing.total_bytes(paths))}")
