@@ -8,13 +8,13 @@ import yaml
 from blurdiff.cli import main
 from blurdiff.config.runs import load_config, resolve_runs
 from blurdiff.store import listing, store
+from tiny import NETWORK
 
 STORE_CONFIG = {
     "resolution": 8,
     "datasets": {"noise": {"lmdb": "data/noise_lmdb", "label": "grey noise"}},
     "process": {"n_timesteps": 20},
-    "network": {"channels": 8, "multipliers": [1], "n_res_blocks": 1, "attention_resolutions": [], "n_heads": 2,
-                "n_groups": 4},
+    "network": NETWORK,
     "training": {"iterations": 3, "batch_size": 4, "learning_rate": 0.003, "ema_decay": 0.9, "checkpoint_every": 1},
     "runs": [{"dataset": "noise", "f_type": "none"}, {"dataset": "noise", "f_type": "quartic", "f_N": 0.5}],
     "seeds": [3],
