@@ -1,5 +1,6 @@
 """A training that takes a tenth of a second, for all tests that need one: settings, images, and what it makes."""
 
+import copy
 import hashlib
 import json
 
@@ -34,6 +35,22 @@ TINY = {
         "log_every": 5,
     },
 }
+
+NETWORK = TINY["network"]
+# A config of the whole workflow, without data sets and runs.
+CONFIG = {
+    "resolution": 8,
+    "process": {"n_timesteps": 4},
+    "network": {**NETWORK, "multipliers": [1, 2], "attention_resolutions": [4]},
+    "training": {"iterations": 2, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
+    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
+    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
+}
+
+
+def tiny_config(**changes):
+    """A copy of CONFIG with other top-level keys."""
+    return copy.deepcopy(CONFIG) | changes
 
 
 def as_dict(value=TINY):

@@ -1,11 +1,12 @@
 """A run of every stage: its config, and the command line of each stage with the files that it makes."""
 
+from tiny import NETWORK
+
 CONFIG = {
     "resolution": 8,
     "datasets": {"rooms": {"synthetic": "bedroom"}},
     "process": {"n_timesteps": 6},
-    "network": {"channels": 8, "multipliers": [1], "n_res_blocks": 1, "attention_resolutions": [], "n_heads": 2,
-                "n_groups": 4},
+    "network": NETWORK,
     "training": {"iterations": 4, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
     "sampling": {"n_samples": 4, "shard_size": 2, "n_steps": 3, "n_strip": 2, "n_snapshots": 3},
     "evaluation": {"network": "efficientnet-lite0", "batch_size": 8},

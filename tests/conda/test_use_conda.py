@@ -14,6 +14,8 @@ import pytest
 import yaml
 from env_files import ROOT, canonical, read_env_files
 
+from tiny import tiny_config
+
 NEEDS = "needs py-rattler and conda-package-handling (requirements-dev.txt)"
 stand_in_channel = pytest.importorskip("stand_in_channel", reason=NEEDS)
 use_conda = pytest.importorskip("use_conda", reason=NEEDS)
@@ -22,19 +24,12 @@ pytestmark = pytest.mark.timeout(1200)  # a minute on two idle cores, but the fi
 
 RUN = ["rooms_quartic"]
 # Every rule of the default config. One figure for each module that draws; the others differ in their data alone.
-CONFIG = {
-    "resolution": 8,
-    "datasets": {"rooms": {"synthetic": "bedroom", "n_images": 12}},
-    "process": {"n_timesteps": 4},
-    "network": {"channels": 8, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [4], "n_heads": 2,
-                "n_groups": 4},
-    "training": {"iterations": 2, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
-    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
-    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
-    "runs": [{"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
-    "sampler_study": {"runs": RUN, "n_steps": [2], "n_samples": 2},
-    "figures": {"figure1": RUN, "samples": RUN, "forward": RUN, "training": RUN},
-}  # fmt: skip
+CONFIG = tiny_config(
+    datasets={"rooms": {"synthetic": "bedroom", "n_images": 12}},
+    runs=[{"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
+    sampler_study={"runs": RUN, "n_steps": [2], "n_samples": 2},
+    figures={"figure1": RUN, "samples": RUN, "forward": RUN, "training": RUN},
+)  # fmt: skip
 OPTIONS = ["--configfile", "tiny.yaml", "--cores", "2"]
 
 

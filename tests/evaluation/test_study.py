@@ -19,16 +19,9 @@ from blurdiff.evaluation.records import Evaluation
 from blurdiff.evaluation.study import COLUMNS
 from blurdiff.network.unet import UNet
 from blurdiff.reporting import samplers as report
+from tiny import NETWORK
 
 torch.set_num_threads(1)
-NETWORK = {
-    "channels": 8,
-    "multipliers": [1],
-    "n_res_blocks": 1,
-    "attention_resolutions": [],
-    "n_heads": 2,
-    "n_groups": 4,
-}
 TRAINING = {"iterations": 5, "batch_size": 4, "learning_rate": 0.001, "ema_decay": 0.9}
 SETTINGS = {
     "run": "rooms_quartic",

@@ -14,16 +14,10 @@ from blurdiff.network.unet import UNet
 from blurdiff.runtime import compiling
 from blurdiff.sampling import sample as sampling
 from compiling_helpers import needs_compiler, slow
+from tiny import CONFIG
 
 torch.set_num_threads(1)
-NETWORK = {
-    "channels": 8,
-    "multipliers": [1, 2],
-    "n_res_blocks": 1,
-    "attention_resolutions": [4],
-    "n_heads": 2,
-    "n_groups": 4,
-}
+NETWORK = CONFIG["network"]
 SETTINGS = {
     "run": "tiny",
     "dataset": "noise",

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from one_node_slurm import slurm, wait_for
 
+from tiny import tiny_config
+
 REASON = one_node_slurm.why_not()
 # Two minutes, mostly of waiting: Slurm's shortest time limit is one, and jobs beyond theirs are looked for twice in it.
 pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(900)]
@@ -26,21 +28,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 IMAGES = "results/data/rooms/images.npy"
 ITERATIONS = 120
-TINY = {
-    "store": "store",
-    "resolution": 8,
-    "datasets": {"rooms": {"synthetic": "bedroom", "n_images": 12, "seed": 1}},
-    "process": {"n_timesteps": 4},
-    "network": {"channels": 8, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [4], "n_heads": 2,
-                "n_groups": 4},
-    "training": {"iterations": ITERATIONS, "checkpoint_every": 5, "batch_size": 2, "learning_rate": 0.001,
+TINY = tiny_config(
+    store="store",
+    datasets={"rooms": {"synthetic": "bedroom", "n_images": 12, "seed": 1}},
+    training={"iterations": ITERATIONS, "checkpoint_every": 5, "batch_size": 2, "learning_rate": 0.001,
                  "ema_decay": 0.5, "log_every": 10, "threads": 1},
-    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
-    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
-    "runs": [{"dataset": "rooms", "f_type": "none"}],
-    "seeds": [0, 1, 2],
-    "figures": {},
-}  # fmt: skip
+    runs=[{"dataset": "rooms", "f_type": "none"}],
+    seeds=[0, 1, 2],
+    figures={},
+)  # fmt: skip
 WARNED, STOPPED, PREEMPTED = TINY["seeds"]
 
 

@@ -7,14 +7,14 @@ import yaml
 
 from blurdiff.cli import main
 from blurdiff.config.runs import load_config, resolve_runs
-from blurdiff.store import needs, store
+from blurdiff.store import listing, store
+from tiny import NETWORK
 
 STORE_CONFIG = {
     "resolution": 8,
     "datasets": {"noise": {"lmdb": "data/noise_lmdb", "label": "grey noise"}},
     "process": {"n_timesteps": 20},
-    "network": {"channels": 8, "multipliers": [1], "n_res_blocks": 1, "attention_resolutions": [], "n_heads": 2,
-                "n_groups": 4},
+    "network": NETWORK,
     "training": {"iterations": 3, "batch_size": 4, "learning_rate": 0.003, "ema_decay": 0.9, "checkpoint_every": 1},
     "runs": [{"dataset": "noise", "f_type": "none"}, {"dataset": "noise", "f_type": "quartic", "f_N": 0.5}],
     "seeds": [3],
@@ -68,7 +68,7 @@ def train_config(workplace, train):
     def run(name="config.yaml"):
         found = []
         for need, settings in zip(
-            needs.needs_of(load_config(name), name), resolve_runs(load_config(name)), strict=True
+            listing.needs_of(load_config(name), name), resolve_runs(load_config(name)), strict=True
         ):
             assert train(settings, f"results/{need.run}") == 0
             found.append(workplace / "store" / "models" / store.fingerprint(need.value))

@@ -1,5 +1,6 @@
 """`blurdiff store prune`, on stores that real trainings have filled."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ import pytest
 from blurdiff.config.runs import check_config, load_config
 from blurdiff.data.scenes import draw_files
 from blurdiff.errors import UserError
-from blurdiff.store import inventory, needs, store
+from blurdiff.runtime.locks import held
+from blurdiff.store import listing, store
 
 
 def test_prune(train_config, said, workplace, write_config, store_config):
@@ -86,24 +88,24 @@ def test_known_other_images_need_other_models(train_config, said, write_manifest
 
 def test_younger_lmdb_makes_the_images_unknown(train_config):
     config = load_config("config.yaml")
-    assert needs.images_digest(config, "noise")
+    assert listing.images_digest(config, "noise")
     os.makedirs("data/noise_lmdb")
     with open("data/noise_lmdb/data.mdb", "wb"):
         pass
     os.utime("data/noise_lmdb/data.mdb", (0, time.time() + 100))
-    assert needs.images_digest(config, "noise") is None
+    assert listing.images_digest(config, "noise") is None
 
 
 def test_synthetic_images_are_known_by_what_was_drawn(workplace, images, write_manifest, store_config):
     """The manifest does not tell the seed, but the LMDB holds the first image that kind and seed give."""
     (key_value,) = draw_files("church", 7, range(1))
     with lmdb.open("results/data/noise_lmdb", map_size=1 << 22) as environment, environment.begin(write=True) as put:
-        put.put(needs.hashlib.sha1(key_value).hexdigest().encode(), key_value)
+        put.put(hashlib.sha1(key_value).hexdigest().encode(), key_value)
     write_manifest(source="results/data/noise_lmdb")
 
     def digest(**changes):
         dataset = {"synthetic": "church", "n_images": 10, "seed": 7, **changes}
-        return needs.images_digest(check_config({**store_config, "datasets": {"noise": dataset}}), "noise")
+        return listing.images_digest(check_config({**store_config, "datasets": {"noise": dataset}}), "noise")
 
     assert digest() == json.loads((images / "manifest.json").read_text())["sha256"]
     assert digest(seed=8) is digest(synthetic="bedroom") is digest(n_images=11) is None
@@ -158,7 +160,7 @@ def test_interrupted_prune(train_config, said, monkeypatch, write_config):
         with pytest.raises(KeyboardInterrupt):
             said("prune", "--config", "other.yaml", "--yes")
     left, whole = sorted(os.listdir("store/models"))
-    assert left.startswith(inventory.REMOVING)
+    assert left.startswith(listing.REMOVING)
     text = said("list", "--store", "store", "--verify")
     assert "store: 1 model, " in text
     assert f"left by an interrupted prune: store/models/{left}" in text
@@ -182,9 +184,9 @@ def test_trainer_that_waited_for_a_model_that_was_pruned(train_config):
         except UserError as error:
             errors.append(str(error))
 
-    with inventory.held(folder) as mine:
+    with held(folder) as mine:
         assert mine
-        with inventory.held(folder) as again:
+        with held(folder) as again:
             assert not again
         thread = threading.Thread(target=wait)
         thread.start()

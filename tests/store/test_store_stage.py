@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 
 from blurdiff.config.runs import load_config, resolve_runs
-from blurdiff.store import store
+from blurdiff.store import show, store
 
 
 def listed(said, *arguments, **options):
@@ -43,6 +44,29 @@ def test_list(train_config, said):
     assert models[none.name]["settings"] == json.loads((none / "settings.json").read_text())
     assert [need["run"] for need in models[quartic.name]["needed_by"]] == ["noise_quartic"]
     assert answer["absent"] == answer["not_recognised"] == answer["leftovers"] == []
+
+
+def test_settings_that_hold_no_defaults(train_config, said):
+    """A settings.json without what equals the defaults, as the store writes it, is shown as one with it."""
+    default = show.settings_of({})
+    train_config()
+    before = said("list", "--store", "store")
+    names = {}
+    for folder in list(Path("store/models").iterdir()):
+        value = json.loads((folder / "settings.json").read_text())
+        for part, keys in default.items():
+            value[part] = keys | value[part]
+        (folder / "settings.json").write_text(json.dumps(value))
+        names[folder.name] = store.fingerprint(value)
+        folder.rename(folder.with_name(names[folder.name]))
+    after = said("list", "--store", "store")
+    for old, new in names.items():
+        (line,) = [line for line in before.splitlines() if line.startswith(old)]
+        (again,) = [line for line in after.splitlines() if line.startswith(new)]
+        # All but the size, which settings.json changes, and the state after it.
+        assert old != new
+        assert again.split()[1:-3] == line.split()[1:-3]
+    assert after.splitlines()[1] == before.splitlines()[1]
 
 
 def test_list_without_config_and_what_is_absent(train_config, said, write_config):
@@ -150,8 +174,5 @@ def test_what_is_not_recognised_stays(train_config, said, workplace, write_confi
 
 
 def test_no_torch():
-    code = (
-        "import sys, blurdiff.store.store_stage, blurdiff.store.needs\n"
-        "assert not {'torch', 'numpy', 'lmdb'} & set(sys.modules)"
-    )
+    code = "import sys, blurdiff.store.prune\nassert not {'torch', 'numpy', 'lmdb'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

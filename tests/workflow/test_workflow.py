@@ -19,24 +19,19 @@ import pytest
 import yaml
 from PIL import Image
 
+from tiny import tiny_config
+
 ROOT = Path(__file__).resolve().parents[2]
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 RUNS = ["rooms_none", "rooms_quartic"]
-TINY = {
-    "resolution": 8,
-    "datasets": {
+TINY = tiny_config(
+    datasets={
         "rooms": {"synthetic": "bedroom", "n_images": 12, "seed": 1},
         "photos": {"lmdb": "data/photos_lmdb", "max_images": 6, "label": "some photos"},
     },
-    "process": {"n_timesteps": 4},
-    "network": {"channels": 8, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [4], "n_heads": 2,
-                "n_groups": 4},
-    "training": {"iterations": 2, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
-    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
-    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
-    "runs": [{"dataset": "rooms", "f_type": "none"}, {"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
-    "figures": {"figure1": RUNS, "figure4": ["rooms_quartic"], "training": RUNS},
-}  # fmt: skip
+    runs=[{"dataset": "rooms", "f_type": "none"}, {"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
+    figures={"figure1": RUNS, "figure4": ["rooms_quartic"], "training": RUNS},
+)  # fmt: skip
 # All but the audit, which is the same for every config and takes half a minute.
 TARGETS = ["results/table1.csv", "results/table1.md"] + [f"results/figures/{name}.png" for name in TINY["figures"]]
 

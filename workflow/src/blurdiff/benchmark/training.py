@@ -6,6 +6,7 @@ config trains its runs.
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from blurdiff.benchmark.ceilings import has_bf16
 from blurdiff.benchmark.rows import NotInstalled, Row, Target, Work

@@ -8,30 +8,28 @@ than the config, its images are unknown, and every model that is otherwise the s
 
 import argparse
 import json
-import os
-import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|prune", help="what to do")
-    show = actions.add_parser("list", help="show what the store holds", description="Show what the store holds.")
-    prune = actions.add_parser(
+    listed = actions.add_parser("list", help="show what the store holds", description="Show what the store holds.")
+    removal = actions.add_parser(
         "prune",
         help="show, and with --yes remove, what no config needs",
         description="Show, and with --yes remove, what none of the given configs needs. A model that is being trained"
         " stays, as does everything that blurdiff did not write. Models in results/ are hard links and stay too.",
     )
-    for part in (show, prune):
+    for part in (listed, removal):
         part.add_argument("--store", metavar="DIR", help="the store (default: that of the configs, or of the defaults)")
         part.add_argument(
-            "--config", nargs="+", metavar="FILE", required=part is prune, default=[], action="extend",
+            "--config", nargs="+", metavar="FILE", required=part is removal, default=[], action="extend",
             help="configs whose runs need models, each by itself; what Snakemake is given by --config must stand there",
         )  # fmt: skip
-    show.add_argument("--verify", action="store_true", help="compare every file with the digest in its name")
-    show.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    prune.add_argument("--yes", action="store_true", help="remove what is shown, without asking")
-    prune.add_argument(
+    listed.add_argument("--verify", action="store_true", help="compare every file with the digest in its name")
+    listed.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    removal.add_argument("--yes", action="store_true", help="remove what is shown, without asking")
+    removal.add_argument(
         "--checkpoints",
         action="store_true",
         help="also remove the checkpoints of finished models; a longer training of them would begin at 0 again",
@@ -41,22 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """The stage; 1 when --verify finds damage or something could not be removed."""
     from blurdiff.config.runs import load_config
-    from blurdiff.store import inventory
-    from blurdiff.store.needs import needs_of
-    from blurdiff.store.store_stage import as_json, print_list, prune, store_path
+    from blurdiff.store import listing, show
+    from blurdiff.store.prune import prune
 
     configs = {path: load_config(path) for path in dict.fromkeys(arguments.config)}
-    path = store_path(arguments.store, configs)
-    for name, config in configs.items():
-        if os.path.realpath(config["store"]) != os.path.realpath(path):
-            print(f"note: {name} has another store, {config['store']}; what it needs is looked for in {path}",
-                  file=sys.stderr)  # fmt: skip
-    needs = [need for name, config in configs.items() for need in needs_of(config, name)]
+    path = listing.store_path(arguments.store, configs)
+    needs = [need for name, config in configs.items() for need in listing.needs_of(config, name)]
+    contents = listing.read_store(path, arguments.action == "list" and arguments.verify)
     if arguments.action == "prune":
-        return prune(inventory.read_store(path), needs, arguments)
-    contents = inventory.read_store(path, arguments.verify)
+        return prune(contents, needs, list(configs), arguments.checkpoints, arguments.yes)
     if arguments.json:
-        print(json.dumps(as_json(contents, needs), indent=2))
+        print(json.dumps(show.as_json(contents, needs), indent=2))
     else:
-        print_list(contents, needs)
-    return int(arguments.verify and any(model.damaged for model in contents.models))
+        show.print_list(contents, needs)
+    return int(any(model.damaged for model in contents.models) and arguments.verify)

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from blurdiff.errors import UserError
-from blurdiff.store.inventory import StoredModel, read_store
-from blurdiff.store.needs import Need, needs_of
+from blurdiff.store.listing import Need, StoredModel, needs_of, read_store
 
 
 @dataclass

@@ -12,12 +12,12 @@ from blurdiff.errors import UserError
 from blurdiff.plan import counts
 from blurdiff.plan.graph import Job
 from blurdiff.runtime.files import read_json
-from blurdiff.store.inventory import lock_holder
+from blurdiff.runtime.locks import lock_holder
 
 # Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
 LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
-QUICK = {"all", "table1", "figure", "samplers", "audit_differences", "audit_operator", "audit_gaussian"}
+QUICK = {"all", "table1", "figure", "samplers", "audit"}
 
 
 class Work(NamedTuple):

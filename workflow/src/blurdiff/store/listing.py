@@ -1,25 +1,29 @@
-"""What a store holds. Reads no tensor, so that it needs no torch."""
+"""What a store holds, and which of it the runs of a config need. Reads no tensor, so that it needs no torch."""
 
 import contextlib
-import fcntl
+import dataclasses
+import hashlib
 import json
+import math
 import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from blurdiff.config.schema import completed as complete
+from blurdiff.config.runs import is_forward_only, resolve_runs
 from blurdiff.config.schema import config_schema
+from blurdiff.config.settings import with_keys
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
-from blurdiff.runtime.locks import same_file, sign_lock
+from blurdiff.runtime.locks import lock_holder
 from blurdiff.store import store
 
 REMOVING = ".removing-"  # a model that is being deleted has this before its name
-HEADLINE = ("family", "f_type", "f_N", "direction", "objective")
+NO_TABLE = ("blur", "heat", None)  # values of process.power and process.f_table that are not the path of a file
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _DIGEST = rf"[0-9a-f]{{{store.DIGEST_LENGTH}}}"
 _KNOWN = re.compile(
@@ -137,7 +141,7 @@ def read_model(folder: Path, verify: bool = False) -> StoredModel | str:
             model.damaged.append(path.name)
             continue
         shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        model.parameters = sum(_product(shape) for shape in shapes)
+        model.parameters = sum(map(math.prod, shapes))
         with contextlib.suppress(ValueError, AttributeError):
             model.label = json.loads(header.get("__metadata__", {}).get("settings", "{}")).get("label")
     for path in [*trained.values(), *histories.values(), *checkpoints.values()] if verify else ():
@@ -145,13 +149,6 @@ def read_model(folder: Path, verify: bool = False) -> StoredModel | str:
             if path.name not in model.damaged and not store.intact(path):
                 model.damaged.append(path.name)
     return model
-
-
-def _product(shape: list[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
 
 
 def safetensors_header(path: Path) -> dict | None:
@@ -166,44 +163,14 @@ def safetensors_header(path: Path) -> dict | None:
         return None
 
 
-def lock_holder(folder: Path) -> str | None:
-    """Who holds the folder's lock ("process 12 on host since …"), None when nobody does.
-
-    The lock is tried for a moment only, and shared, so that two who look do not see one another.
-    """
-    try:
-        file = open(folder / "lock", encoding="utf-8", errors="replace")  # noqa: SIM115
-    except OSError:
-        return None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return file.read().strip() or "another process"
-    return None
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock without waiting for it; gives False when somebody else has it, or the folder is gone."""
-    try:
-        file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError:
-        yield False
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        sign_lock(file)
-        yield same_file(file, folder / "lock")
-
-
 def total_bytes(files: dict[Path, os.stat_result]) -> int:
     """Bytes of these files."""
     return sum(status.st_size for status in files.values())
+
+
+def folder_size(path: Path) -> int:
+    """Bytes of all files below."""
+    return sum(file.lstat().st_size for file in Path(path).rglob("*") if not file.is_dir())
 
 
 def freed_bytes(files: dict[Path, os.stat_result]) -> int:
@@ -211,36 +178,136 @@ def freed_bytes(files: dict[Path, os.stat_result]) -> int:
     return sum(status.st_size for status in files.values() if status.st_nlink == 1)
 
 
-def settings_of(value: dict) -> dict[str, object]:
-    """What of a model's settings is not the default, and in any case its blur schedule, by key."""
-    properties = config_schema()["properties"]
-    chosen = {"f_type": value.get("process", {}).get("f_type", "none")}
-    for section in ("process", "network", "training"):
-        default = complete({}, properties[section], "defaults")
-        part = value.get(section, {})
-        chosen |= {key: item for key, item in part.items() if key in default and item != default[key]}
-    return chosen
+def store_path(given: str | None, configs: dict[str, dict]) -> Path:
+    """The store to look at, `given` or that of the configs; says so of a config that has another one.
+
+    Raises UserError when configs name several and none is given.
+    """
+    stores = {config["store"] for config in configs.values()} or {config_schema()["properties"]["store"]["default"]}
+    if not given and len(stores) > 1:
+        raise UserError(f"the configs have several stores ({', '.join(sorted(stores))}); choose one by --store")
+    path = Path(given or stores.pop())
+    for name, config in configs.items():
+        if os.path.realpath(config["store"]) != os.path.realpath(path):
+            print(f"note: {name} has another store, {config['store']}; what it needs is looked for in {path}",
+                  file=sys.stderr)  # fmt: skip
+    return path
 
 
-def describe(models: list[StoredModel]) -> tuple[dict, list[str]]:
-    """(what all models have in common beyond the defaults, for each in words what it is otherwise)."""
-    settings = [settings_of(model.value) for model in models]
-    common = dict(settings[0]) if settings else {}
-    for other in settings[1:]:
-        common = {key: value for key, value in common.items() if key in other and other[key] == value}
-    common = {key: value for key, value in common.items() if key not in HEADLINE}
-    texts = []
-    for own in settings:
-        words = [str(own.get("family", "no blur" if own["f_type"] == "none" else own["f_type"]))]
-        words += [f"f_N {own['f_N']:g}"] if "f_N" in own else []
-        words += [str(own[key]) for key in ("direction", "objective") if key in own]
-        words += [f"{key} {show(own[key])}" for key in own if key not in common and key not in HEADLINE]
-        texts.append(", ".join(words))
-    return common, texts
+@dataclass
+class Need:
+    """A run and seed of a config, as the store sees it. `unknown` names what its fingerprint would need in addition."""
+
+    config: str
+    run: str
+    dataset: str
+    label: str
+    seed: int
+    iterations: int
+    value: dict
+    unknown: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.run} seed {self.seed}"
+
+    @property
+    def record(self) -> dict:
+        """What JSON says of it."""
+        return {key: getattr(self, key) for key in ("config", "run", "seed", "iterations", "unknown")}
+
+    def fits(self, model: StoredModel) -> bool:
+        """Whether the model is what the run would train; what is unknown may be anything."""
+        if not self.unknown:
+            return store.fingerprint(self.value) == model.fingerprint
+        tables = [key.removeprefix("process.") for key in self.unknown if key.startswith("process.")]
+        if any(model.value.get("process", {}).get(key) in NO_TABLE for key in tables):
+            return False
+        return _without(self.value, self.unknown) == _without(model.value, self.unknown)
 
 
-def show(value: object) -> str:
-    """A setting's value in few words; a table's digest is cut."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value[:12] if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) else str(value)
+def _without(value: dict, keys: tuple[str, ...]) -> dict:
+    process = {key: item for key, item in value.get("process", {}).items() if f"process.{key}" not in keys}
+    return {key: item for key, item in value.items() if key not in keys} | {"process": process}
+
+
+def needs_of(config: dict, name: str) -> list[Need]:
+    """What the trained runs of a complete config need of a store, in their order."""
+    forward_only = {run["name"] for run in config["runs"] if is_forward_only(config, run)}
+    digests = {dataset: images_digest(config, dataset) for dataset in config["datasets"]}
+    needs = []
+    for settings in resolve_runs(config):
+        if settings["run"] in forward_only:
+            continue
+        digest = digests[settings["dataset"]]
+        unknown = () if digest else ("images_sha256",)
+        for each in dataclasses.fields(settings.process):
+            usual, path = each.metadata.get("is_file_unless"), settings.process[each.name]
+            if usual and path not in usual and not Path(path).is_file():
+                settings = with_keys(settings, "process", **{each.name: usual[0]})
+                unknown += (f"process.{each.name}",)
+        value = store.fingerprinted(settings, digest or "")
+        iterations = settings["training"]["iterations"]
+        words = [settings[key] for key in ("run", "dataset", "label", "seed")]
+        needs.append(Need(name, *words, iterations, value, unknown))
+    return needs
+
+
+@cache
+def _first_key(kind: str, seed: int) -> bytes:
+    """The key of a synthetic set's first image."""
+    from blurdiff.data.scenes import draw_files
+
+    return hashlib.sha1(draw_files(kind, seed, range(1))[0]).hexdigest().encode()
+
+
+def images_digest(config: dict, dataset: str) -> str | None:
+    """The SHA-256 of a data set's images, from their manifest; None when that is absent or not of this config.
+
+    A manifest may have been written for an earlier state of the config. Where that can be seen the digest is unknown:
+    better a model too many in the store than one too few.
+    """
+    part = config["datasets"][dataset]
+    folder = Path(config["results"]) / "data"
+    path = folder / dataset / "manifest.json"
+    try:
+        manifest = read_json(path)
+    except UserError:
+        return None
+    source = part["lmdb"] or str(folder / f"{dataset}_lmdb")
+    expected = {"resolution": config["resolution"], "max_images": part["max_images"]}
+    if part["synthetic"]:
+        expected["n_keys"] = part["n_images"]
+    if not isinstance(manifest, dict) or any(manifest.get(key) != value for key, value in expected.items()):
+        return None
+    if os.path.normpath(str(manifest.get("source"))) != os.path.normpath(source):
+        return None
+    data = Path(source) / "data.mdb"
+    if data.is_file() and data.stat().st_mtime > path.stat().st_mtime:
+        return None
+    if part["synthetic"] and not _is_drawn(Path(source), part):
+        return None
+    return manifest.get("sha256")
+
+
+def _is_drawn(source: Path, part: dict) -> bool:
+    """Whether a synthetic LMDB is that of the config's kind and seed: it holds the first image that these give."""
+    import lmdb
+
+    from blurdiff.data import lsun
+
+    try:
+        with lsun.open_lmdb(source) as environment, environment.begin() as transaction:
+            return transaction.get(_first_key(part["synthetic"], part["seed"])) is not None
+    except (UserError, lmdb.Error):
+        return False
+
+
+def fitting(model: StoredModel, needs: list[Need]) -> list[Need]:
+    """The runs that need the model."""
+    return [need for need in needs if need.fits(model)]
+
+
+def absent(contents: Contents, needs: list[Need]) -> list[Need]:
+    """The runs that no model of the store fits."""
+    return [need for need in needs if not any(need.fits(model) for model in contents.models)]
