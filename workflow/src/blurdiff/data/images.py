@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blurdiff.errors import UserError
+from blurdiff.runtime.seeding import ORDER, derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ RANGES = {"unit": (255.0, 0.0), "symmetric": (127.5, -1.0)}
 @lru_cache(maxsize=2)
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order of `n` images in an epoch (a read-only permutation of 0..n-1): a function of (seed, epoch) alone."""
-    order = np.random.default_rng(np.random.SeedSequence((seed, epoch))).permutation(n)
+    order = np.random.default_rng(derive_seed(ORDER, seed, epoch)).permutation(n)
     order.setflags(write=False)
     return order
 

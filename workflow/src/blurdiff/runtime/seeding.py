@@ -3,7 +3,7 @@
 import numpy as np
 
 # The first word says what a seed is for; streams with different first words are independent.
-INIT, STEP, SAMPLE = 1, 2, 3
+INIT, STEP, SAMPLE, ORDER = 1, 2, 3, 4
 
 
 def derive_seed(*words: int) -> int:
