@@ -10,7 +10,7 @@ from import_closure import SOURCE, external_imports
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from blurdiff.cli import STAGES
+from blurdiff.cli import module_name
 
 ENV_FILES = read_env_files()
 RULES = read_rules()
@@ -67,7 +67,7 @@ def test_an_environment_lists_what_its_rules_import_and_no_more(name):
     needed = {
         distribution_of.get(module, module): f"{stage} imports {module}"
         for stage in stages
-        for module in external_imports(STAGES[stage][0])
+        for module in external_imports(module_name(stage))
     }
     # pip must find all that its packages want, or it would fetch it from PyPI beside conda's.
     wanted_by_pip = {"pip"} if env_file.pip else set()

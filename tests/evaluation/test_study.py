@@ -15,8 +15,7 @@ from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.families import build_process
 from blurdiff.evaluation import features
 from blurdiff.evaluation import study as study_module
-from blurdiff.evaluation.records import Evaluation
-from blurdiff.evaluation.study import COLUMNS
+from blurdiff.evaluation.records import STUDY_COLUMNS, Evaluation
 from blurdiff.network.unet import UNet
 from blurdiff.reporting import samplers as report
 from tiny import NETWORK
@@ -73,7 +72,7 @@ def study(tmp_path_factory):
 
 def test_one_row_a_sampler_and_number_of_steps_with_evaluations_counted(study):
     table = pd.read_csv(study)
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == STUDY_COLUMNS
     assert list(zip(table["sampler"], table["n_steps"], table["evaluations"], strict=True)) == [
         ("ddim", 2, 2),
         ("ddim", 5, 5),
@@ -151,7 +150,7 @@ def test_a_notebooks_back_end_does_not_matter(study, tmp_path):
     subprocess.run([sys.executable, "-m", "blurdiff", *audit, *outputs], check=True, env=environment)
 
 
-@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", ",".join(COLUMNS) + "\n"])
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", ",".join(STUDY_COLUMNS) + "\n"])
 def test_what_is_no_study_is_refused_and_nothing_written(content, tmp_path, capsys):
     bad = tmp_path / "bad.csv"
     bad.write_text(content)

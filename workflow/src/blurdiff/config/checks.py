@@ -7,12 +7,14 @@ types, ranges and defaults are right already (see blurdiff.config.runs).
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from blurdiff.config.settings import NetworkConfig, ProcessConfig, SamplingConfig, Settings, TrainingConfig
+from blurdiff.config.settings import NetworkConfig, ProcessConfig, Settings, TrainingConfig
 from blurdiff.data.lsun_facts import how_to_get, lsun_name
 from blurdiff.errors import UserError
 
+Refuse = Callable[[str, str, str], None]  # section, key, what is wrong
 ADDRESS = re.compile(r"https?://[^\s/]+\S*")
 DIGEST = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}")
 
@@ -107,13 +109,13 @@ def check_run(settings: Settings, run: dict, number: int, name: str) -> None:
             )
     _check_network(settings.network, settings.resolution, refuse)
     check_training(settings.training, refuse)
-    _check_sampling(settings.sampling, settings.process, refuse)
+    _check_sampling(settings, refuse)
     evaluation = settings.evaluation
     if evaluation.weights and evaluation.network != "inception":
         refuse("evaluation", "weights", f"is for network: inception; {evaluation.network} has its own")
 
 
-def _check_process(process: ProcessConfig, refuse) -> None:
+def _check_process(process: ProcessConfig, refuse: Refuse) -> None:
     f_type, f_N = process.f_type, process.f_N
     if f_type == "none" and f_N != 0:
         refuse("process", "f_N", f"f_type none means f_N 0, not {f_N:g}; give an f_type or remove f_N")
@@ -132,7 +134,7 @@ def _check_process(process: ProcessConfig, refuse) -> None:
         )
 
 
-def _check_network(network: NetworkConfig, resolution: int, refuse) -> None:
+def _check_network(network: NetworkConfig, resolution: int, refuse: Refuse) -> None:
     levels = len(network.multipliers)
     if resolution % 2 ** (levels - 1):
         text = f"{levels} levels halve the resolution {levels - 1} times, which {resolution} does not allow"
@@ -151,7 +153,7 @@ def _check_network(network: NetworkConfig, resolution: int, refuse) -> None:
             refuse("network", "n_heads", f"{network.n_heads} does not divide the width {widths[at]} at {at}×{at}")
 
 
-def check_training(training: TrainingConfig, refuse) -> None:
+def check_training(training: TrainingConfig, refuse: Refuse) -> None:
     """The batch can be shared out: `refuse(section, key, text)` is called if not."""
     batch, ranks = training.batch_size, training.gpus * training.nodes
     micro = training.micro_batch_size
@@ -162,8 +164,9 @@ def check_training(training: TrainingConfig, refuse) -> None:
         refuse("training", "micro_batch_size", f"{micro} does not divide the {batch // ranks} images {of_each}a step")
 
 
-def _check_sampling(sampling: SamplingConfig, process: ProcessConfig, refuse) -> None:
-    n_steps, start = sampling.n_steps, process.n_timesteps - process.skip_last_timestep
+def _check_sampling(settings: Settings, refuse: Refuse) -> None:
+    sampling, process = settings.sampling, settings.process
+    n_steps, start = settings.n_steps, process.last_timestep
     if n_steps > start:
         refuse("sampling", "n_steps", f"{n_steps} is more than the {start} timesteps (process.n_timesteps)")
     if sampling.noise_free_steps > n_steps:
@@ -193,10 +196,10 @@ def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
             if processes[run]["family"] == "ihdm" and key != "figures.forward":
                 raise UserError(f"{name}: {key}: {run} (ihdm) is a forward process only; show it in figures.forward")
     for run in study["runs"]:
-        if max(study["n_steps"]) > processes[run]["n_timesteps"]:
+        if max(study["n_steps"]) > processes[run].last_timestep:
             raise UserError(
                 f"{name}: sampler_study.n_steps: {max(study['n_steps'])} is more than the"
-                f" {processes[run]['n_timesteps']} timesteps of {run}"
+                f" {processes[run].last_timestep} timesteps of {run}"
             )
 
 

@@ -39,7 +39,11 @@ def schema_text() -> str:
 def table(name: str) -> str:
     """A Markdown table: one row for each key of a section, or for each figure."""
     if name == "figures":
-        rows = [("key", "shows"), ("---", "---"), *((f"`{key}`", text) for key, text in FIGURES.items())]
+        rows: list[tuple[str, ...]] = [
+            ("key", "shows"),
+            ("---", "---"),
+            *((f"`{key}`", text) for key, text in FIGURES.items()),
+        ]
     else:
         rows = [("key", "type", "range", "default", "meaning"), ("---",) * 5]
         rows += [row(field) for field in dataclasses.fields(TABLES[name])]

@@ -91,7 +91,7 @@ def run_process(config: dict, run: dict) -> dict:
     """The process section with a run's preset and then its own keys laid over it."""
     return {
         **config["process"],
-        **PRESETS.get(run.get("preset"), {}),
+        **PRESETS.get(run.get("preset", ""), {}),
         **{k: run[k] for k in config["process"] if k in run},
     }
 
@@ -161,6 +161,8 @@ def _read(text_or_path: str | Path) -> tuple[object, str]:
 def read_partial_settings(text_or_path: str | Path) -> dict:
     """Settings of which any may be absent; the defaults of the sections that are there are filled in."""
     value, name = _read(text_or_path)
+    if not isinstance(value, dict):
+        raise UserError(f"{name}: must be one settings object; `blurdiff settings --run NAME` prints one")
     schema = {key: part for key, part in settings_schema().items() if key != "required"}
     validate(value, schema, name)
     return {key: part for key, part in completed(value, schema, name).items() if key in value}

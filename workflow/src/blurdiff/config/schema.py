@@ -9,8 +9,10 @@ import dataclasses
 import difflib
 import json
 import math
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -43,7 +45,7 @@ TYPE_NAMES = {
 SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Safe YAML that refuses a key given twice, where PyYAML keeps the last one silently."""
 
 
@@ -163,7 +165,7 @@ def settings_schema() -> dict:
     }
 
 
-def key_name(path) -> str:
+def key_name(path: Iterable) -> str:
     """`runs[1].f_N` from ("runs", 1, "f_N")."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
@@ -182,13 +184,13 @@ def number_hint(text: str) -> str:
     return f": write {mantissa}e{exponent}"
 
 
-def closest(word: object, choices) -> str:
+def closest(word: object, choices: Iterable) -> str:
     """` (did you mean …?)`, or nothing."""
     found = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1)
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def _explain(error) -> tuple[str, str]:
+def _explain(error: Any) -> tuple[str, str]:
     """A schema violation as (key, what is wrong with it and what would be right)."""
     path, value, rule, limit = error.absolute_path, error.instance, error.validator, error.validator_value
     shown = json.dumps(value, ensure_ascii=False)[:60]
@@ -226,7 +228,7 @@ def validate(value: object, schema: dict, name: str) -> None:
         raise UserError(f"{name}: {key}: {text}{more}" if key else f"{name}: {text}{more}")
 
 
-def completed(value: object, schema: dict, name: str, fill: bool = True, path: tuple = ()) -> object:
+def completed(value: Any, schema: dict, name: str, fill: bool = True, path: tuple = ()) -> Any:
     """A valid value with defaults filled in, keys in the schema's order and numbers of the schema's type.
 
     1 and 1.0 must not make two fingerprints of one model, so that a number becomes a float and an integer an int.

@@ -2,12 +2,19 @@
 
 import os
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.arrays import read_npz, write_npz
 from blurdiff.runtime.files import read_json, write_json
+
+# Of study.csv: one row for each sampler, grid and number of steps.
+STUDY_COLUMNS = (
+    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "sampler", "grid", "eta", "n_steps",
+    "evaluations", "n_samples", "metric", "value", "floor", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ def read_evaluation(path: str | os.PathLike) -> Evaluation:
     for key in NEEDED:
         if key not in found:
             raise UserError(f"{path}: {key} is missing; evaluate the run again")
-    return Evaluation(**{one.name: found.get(one.name) for one in fields(Evaluation)})
+    known: dict[str, Any] = {one.name: found.get(one.name) for one in fields(Evaluation)}
+    return Evaluation(**known)
 
 
 def write_evaluation(path: str | os.PathLike, evaluation: Evaluation) -> None:

@@ -17,15 +17,10 @@ from blurdiff.data.images import to_uint8
 from blurdiff.diffusion.timesteps import step_grid
 from blurdiff.evaluation import features
 from blurdiff.evaluation.evaluate import check_features, check_reference, compare
-from blurdiff.evaluation.records import read_reference
+from blurdiff.evaluation.records import STUDY_COLUMNS, read_reference
 from blurdiff.runtime.files import atomic_path
 from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.sample import draw
-
-COLUMNS = (
-    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "sampler", "grid", "eta", "n_steps",
-    "evaluations", "n_samples", "metric", "value", "floor", "seconds",
-)  # fmt: skip
 
 
 class Counter:
@@ -58,7 +53,7 @@ def study(
     """
     rows = list(_rows(settings, model, reference_path, samplers, n_steps, n_samples, network, weights, threads))
     with atomic_path(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, STUDY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

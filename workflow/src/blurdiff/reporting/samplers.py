@@ -9,7 +9,7 @@ from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
 
 from blurdiff.config.settings import SAMPLERS
 from blurdiff.errors import UserError
-from blurdiff.evaluation.study import COLUMNS
+from blurdiff.evaluation.records import STUDY_COLUMNS
 from blurdiff.reporting import inputs, labels, style
 
 
@@ -21,7 +21,7 @@ def read_studies(paths: Sequence[str]) -> pd.DataFrame:
     frames = []
     for path in paths:
         frame = inputs.read_csv(path, "delete it and run again")
-        if tuple(frame.columns) != COLUMNS or frame.empty:
+        if tuple(frame.columns) != STUDY_COLUMNS or frame.empty:
             raise UserError(f"{path} is not a study of samplers; delete it and run again")
         frames.append(frame)
         tried = frame[["sampler", "grid", "eta", "n_steps"]].values.tolist()

@@ -34,7 +34,7 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...], advice: str) -> di
         with archive:
             # numpy reads as many bytes as an array's header asks for: where that is damaged and asks for too few, the
             # checksum is never compared.
-            damaged = archive.zip.testzip()
+            damaged = archive.zip.testzip() if archive.zip else None
             if damaged is not None:
                 raise ValueError(f"{damaged} in it is damaged")
             arrays = dict(archive)

@@ -24,7 +24,7 @@ def compile_or_plain(
     import torch._inductor.config as inductor
 
     inductor.compile_threads = torch.get_num_threads()  # a job keeps to the cores that it was given
-    options = {"triton.cudagraphs": device.type == "cuda", "fallback_random": same_random}
+    options: dict = {"triton.cudagraphs": device.type == "cuda", "fallback_random": same_random}
     fast = torch.compile(function, dynamic=False, fullgraph=True, options=options)
     try:
         for _ in range(3 if device.type == "cuda" else 1):  # a graph is warmed up, recorded, replayed

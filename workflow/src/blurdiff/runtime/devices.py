@@ -38,7 +38,7 @@ def exact_convolutions() -> None:
     """Convolutions of this process in full float32 on a GPU. PyTorch's default is TF32, whose mantissa of 10 bits is
     too coarse for features that agree to 1e-5, and not what `precision: fp32` says. (Matrix products are float32.)
     """
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
 @cache  # once a process

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from blurdiff.errors import UserError
 
@@ -85,7 +86,7 @@ def _temporary(path: Path, stem: str, suffix: str, make: Callable) -> Iterator[P
         os.close(descriptor)
 
 
-def _make_file(**names: object) -> str:
+def _make_file(**names: Any) -> str:
     descriptor, name = tempfile.mkstemp(**names)
     os.close(descriptor)
     return name

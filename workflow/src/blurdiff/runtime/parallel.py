@@ -41,7 +41,7 @@ def ordered_map(function: Callable, tasks: Iterable, workers: int) -> Iterator:
     # Nothing is ever sent: only this process has the writing end, and when that is closed, or this process dies, ...
     lifeline, end = context.Pipe(duplex=False)
     with lifeline, end, ProcessPoolExecutor(workers, context, _start, (lifeline,)) as pool:
-        pending = deque()
+        pending: deque = deque()
         try:
             pending.extend(pool.submit(function, task) for task in islice(tasks, 3 * workers))
             while pending:

@@ -24,7 +24,8 @@ def load_denoiser(settings: Settings, model_path: str, threads: int) -> Denoiser
     process = build_process(settings.process, resolution).to(device)
     network = UNet(resolution, **settings.network)
     load_model(model_path, network, settings)
-    network = network.to(device, memory_format=memory_format(device)).eval().requires_grad_(False)
+    network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    network = network.eval().requires_grad_(False)
     denoiser = Denoiser(network, process, settings.process.objective, settings.process.range, sampling.precision)
     chunk = min(sampling.batch_size or sampling.shard_size, sampling.shard_size)
     on_gpu = device.type == "cuda"

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from blurdiff.diffusion.timesteps import apart
@@ -17,7 +18,9 @@ class Trajectory:
         last = len(steps) - 1
         # Dense near the image: for most of the way x_i is nearly all noise.
         self.wanted = {steps[last - k] for k in apart(last * torch.linspace(0, 1, n_snapshots) ** 2, last)}
-        self.timesteps, self.x, self.x_0 = [], [], []
+        self.timesteps: list[int] = []
+        self.x: list[Tensor] = []
+        self.x_0: list[Tensor] = []
         interval = 0.5 if sys.stderr.isatty() else 30
         self.bar = tqdm(total=last, unit="step", dynamic_ncols=True, mininterval=interval)
 

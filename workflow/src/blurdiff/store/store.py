@@ -91,7 +91,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_with_digest(folder: Path, stem: str, suffix: str, save: Callable[[Path], None]) -> None:
+def write_with_digest(folder: Path, stem: str, suffix: str, save: Callable[[Path], object]) -> None:
     """Write a file through `save(path)` as `stem-DIGEST.suffix`, atomically; it replaces those of any other DIGEST."""
     final = None
 

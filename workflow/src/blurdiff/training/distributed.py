@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -29,7 +30,7 @@ class Ranks:
         self.is_first = rank == 0
         self.group = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None
 
-    def broadcast(self, value: object) -> object:
+    def broadcast(self, value: Any) -> Any:
         """The first's value, for all; it must be one that can be pickled."""
         if self.size == 1:
             return value

@@ -8,20 +8,23 @@ plain      read from the memory map when wanted (on a CPU, where there is nothin
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from blurdiff.config.settings import TrainingConfig
 from blurdiff.data.images import batch_indices
 
 READ_AHEAD = 4  # batches
 UPLOAD = 1 << 28  # bytes that are copied to the device at once
 
 
-def batches(images: np.ndarray, training: dict, seed: int, start: int, own: slice, device: torch.device) -> Iterator:
+def batches(
+    images: np.ndarray, training: TrainingConfig, seed: int, start: int, own: slice, device: torch.device
+) -> Generator:
     """Slice `own` of batch `start`, start + 1, …, without end: uint8 (b, R, R, C) on the device. Close it after use."""
     indices = (batch_indices(len(images), training.batch_size, step, seed)[own] for step in count(start))
     if device.type == "cpu":
@@ -37,18 +40,18 @@ def fits(n_bytes: int, device: torch.device) -> bool:
     return n_bytes <= free / 2
 
 
-def plain(images: np.ndarray, indices: Iterable[np.ndarray]) -> Iterator[Tensor]:
+def plain(images: np.ndarray, indices: Iterable[np.ndarray]) -> Generator[Tensor]:
     for index in indices:
         yield torch.from_numpy(np.ascontiguousarray(images[index]))
 
 
-def resident(images: np.ndarray, indices: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+def resident(images: np.ndarray, indices: Iterable[np.ndarray], device: torch.device) -> Generator[Tensor]:
     on_device = torch.empty(images.shape, dtype=torch.uint8, device=device)
     at_once = max(1, UPLOAD // images[0].nbytes)
     for first in range(0, len(images), at_once):
         on_device[first : first + at_once] = torch.from_numpy(np.array(images[first : first + at_once]))
 
-    def gather() -> Iterator[Tensor]:
+    def gather() -> Generator[Tensor]:
         for index in indices:
             here = torch.from_numpy(index)
             if device.type == "cuda":  # from pinned memory, or the copy would wait for the device
@@ -58,7 +61,7 @@ def resident(images: np.ndarray, indices: Iterable[np.ndarray], device: torch.de
     return gather()
 
 
-def prefetch(images: np.ndarray, indices: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+def prefetch(images: np.ndarray, indices: Iterable[np.ndarray], device: torch.device) -> Generator[Tensor]:
     ready: queue.Queue = queue.Queue(READ_AHEAD)
     stop = threading.Event()
     on_gpu = device.type == "cuda"
@@ -76,7 +79,7 @@ def prefetch(images: np.ndarray, indices: Iterable[np.ndarray], device: torch.de
                 batch = torch.empty((len(index), *images.shape[1:]), dtype=torch.uint8, pin_memory=on_gpu)
                 np.take(images, index, axis=0, out=batch.numpy())
                 arrived = None
-                if on_gpu:
+                if side is not None:
                     with torch.cuda.stream(side):
                         batch = batch.to(device, non_blocking=True)
                         arrived = side.record_event()

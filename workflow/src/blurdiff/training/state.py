@@ -30,7 +30,7 @@ class TrainingState:
     def __init__(self, network: nn.Module, settings: Settings, device: torch.device):
         training = settings.training
         self.network = network
-        self.parameters = list(network.parameters())
+        self.parameters: list[Tensor] = list(network.parameters())
         self.names = [name for name, _ in network.named_parameters()]
         self.ema = [parameter.detach().clone() for parameter in self.parameters]
         self.ema_decay = training.ema_decay

@@ -46,7 +46,8 @@ class TrainingStep:
             torch.backends.cudnn.benchmark = True  # shapes never change
         torch.manual_seed(derive_seed(INIT, self.seed))
         network = UNet(settings.resolution, image_channels=image_channels, **settings.network)
-        network = network.to(device, memory_format=memory_format(device)).train()
+        network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+        network.train()
         self.state = TrainingState(network, settings, device)
         process = build_process(settings.process, settings.resolution, image_channels).to(device)
         self.denoiser = Denoiser(
@@ -108,15 +109,15 @@ class TrainingStep:
         for parameter in self.state.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        losses = []
+        of_parts = []
         parts = list(zip(*(whole.chunk(self.n_parts) for whole in (images, i, noise)), strict=True))
         for number, part in enumerate(parts, 1):
             last = number == self.n_parts
-            with contextlib.nullcontext() if last or self.n_ranks == 1 else self.model.no_sync():
+            with contextlib.nullcontext() if last or self.n_ranks == 1 else self.model.no_sync():  # type: ignore[operator]
                 of_part = self._model(*part)
                 (of_part.mean() / self.n_parts).backward()
-            losses.append(of_part.detach().clone())
-        return torch.cat(losses)
+            of_parts.append(of_part.detach().clone())
+        return torch.cat(of_parts)
 
     def _model(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
         if self.compiled and self.device.type == "cuda":
