@@ -66,7 +66,7 @@ def prepare(folder: Path) -> None:
 def commands(results: str = "results", store: str = STORE) -> dict[str, tuple[list[str], list[str]]]:
     """By stage: the command line that writes below `results` what is read from below `results/`, and its outputs."""
     data, run = DATA.replace("results", results, 1), RUN.replace("results", results, 1)
-    settings = json.dumps(SETTINGS)
+    settings = json.dumps(SETTINGS.as_dict())
     images = ["--images", f"{DATA}/images.npy", "--manifest", f"{DATA}/manifest.json"]
     features = ["--network", "efficientnet-lite0"]
     stages = {
@@ -252,13 +252,15 @@ def differences(folder: Path, undisturbed: Path, names: list[str] = REPRODUCED) 
 
 
 def listing(folder: Path) -> set[str]:
-    """All files below results/ and in the store, hidden ones too, without logs and what Snakemake times. Names of
-    files in the store hold a digest; that of checkpoints and histories depends on how long training took."""
+    """All files below results/ and in the store, hidden ones too, without logs, what Snakemake times, and the settings
+    that it hands to the stages. Names of files in the store hold a digest; that of checkpoints and histories depends on
+    how long training took."""
     found = set()
     for top in ("results", ".blurdiff"):
         for path in (folder / top).rglob("*"):
             name = str(path.relative_to(folder))
-            if not name.startswith(("results/logs", "results/benchmarks")):
+            of_snakemake = name.startswith("results/runs/") and path.name == "settings.json"
+            if not of_snakemake and not name.startswith(("results/logs", "results/benchmarks")):
                 found.add(re.sub(r"(checkpoint|history)(-\d+)-[0-9a-f]{16}", r"\1\2", name))
     return found
 

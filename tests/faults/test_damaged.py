@@ -30,7 +30,7 @@ TRUNCATED = {
     "manifest": (f"{DATA}/manifest.json", "train", "cannot read", ["preprocess"]),
     "model": (f"{RUN}/model.safetensors", "sample", "delete it and run again", ["train"]),
     "shard": (f"{RUN}/shards/1.npz", "gather", "delete it and run again", ["sample 1"]),
-    "samples": (f"{RUN}/samples.npz", "evaluate", "gather the samples again", ["gather"]),
+    "samples": (f"{RUN}/samples.npz", "evaluate", "sample the run again", ["gather"]),
     "evaluation": (f"{RUN}/fid.json", "table", "", ["evaluate"]),
 }
 

@@ -25,6 +25,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 from blurdiff.config.keys import Section, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.errors import UserError
+from blurdiff.reporting.figures import FIGURES, INPUTS
 from blurdiff.runtime.files import write_text
 
 
@@ -218,3 +219,38 @@ def weights(wildcards):
 def weights_option(wildcards, input):
     """The option for it."""
     return f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
+
+
+def figure_runs(wildcards):
+    """The resolved settings of the runs that a figure shows: of each run its first seed."""
+    return [SETTINGS[run, SEEDS[0]] for run in config["figures"][wildcards.figure]]
+
+
+def figure_identity(wildcards):
+    """What decides a figure, beside its files."""
+    words = ["run", "dataset", "label", "synthetic", "seed", "resolution"]
+    sections = FIGURES[wildcards.figure].sections
+    return [identity(settings, *words, *sections) for settings in figure_runs(wildcards)]
+
+
+def figure_settings(wildcards, threads):
+    """The settings.json of the runs that a figure shows."""
+    return settings_files(*figure_runs(wildcards))
+
+
+def figure_title(wildcards, threads):
+    """What the figure shows, for the report."""
+    return FIGURES[wildcards.figure].title
+
+
+def figure_inputs(wildcards):
+    """The files that a figure is drawn from, by option: one path for each run."""
+    return {
+        option: [INPUTS[option].path.format(**run) for run in figure_runs(wildcards)]
+        for option in FIGURES[wildcards.figure].inputs
+    }
+
+
+def figure_options(wildcards, input):
+    """`--samples PATH … --images PATH …`."""
+    return " ".join(f"--{option} {' '.join(map(shlex.quote, paths))}" for option, paths in input.items())
