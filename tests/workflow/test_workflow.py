@@ -301,3 +301,23 @@ def test_values_of_the_command_line_have_types(tmp_path):
 
 def test_lint_finds_nothing(tmp_path):
     assert "good condition" in run_snakemake(tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--lint")
+
+
+def test_a_figure_of_two_hundred_runs(tmp_path):
+    """Their settings are files: as arguments they would be longer than the system allows."""
+    runs = [{"dataset": "rooms", "f_type": "quartic", "f_N": k / 1000, "name": f"r{k}"} for k in range(1, 201)]
+    data = {"rooms": {"synthetic": "bedroom", "n_images": 12}}
+    config = tiny_config(datasets=data, runs=runs, figures={"figure4": [run["name"] for run in runs]})
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(config))
+
+    def snakemake(*options: str) -> None:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", "many.yaml"]
+        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    snakemake("--dry-run", "--quiet")
+    assert not (tmp_path / "results").exists()
+    snakemake("--cores", "1", "--", "results/figures/figure4.png")
+    assert (tmp_path / "results" / "figures" / "figure4.png").stat().st_size > 10_000
+    settings = json.loads((tmp_path / "results" / "runs" / "r200" / "seed0" / "settings.json").read_text())
+    assert settings["process"]["f_N"] == 0.2
