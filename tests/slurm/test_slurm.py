@@ -159,7 +159,7 @@ def hold(folder: Path, seed: int) -> int:
 
 def trainer(folder: Path, seed: int) -> int | None:
     """The process id of this seed's trainer that runs in `folder`."""
-    wanted = f'"seed": {seed},'.encode()
+    wanted = f"/seed{seed}/settings.json".encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes()
