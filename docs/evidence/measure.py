@@ -30,7 +30,8 @@ from blurdiff.runtime.parallel import available_cores
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CHECKS = ["tests/training/test_step.py", "tests/test_compiling.py", "tests/test_sampling.py", "tests/test_devices.py"]
+CHECKED = ("training/test_step", "runtime/test_compiling", "sampling/test_sampling", "runtime/test_devices")
+CHECKS = [f"tests/{name}.py" for name in CHECKED]
 KEPT_LINES = 15  # of what a step printed
 LEAST_SECONDS = 20  # with less left no step is begun
 

@@ -9,7 +9,7 @@ import blurdiff
 
 PACKAGE = Path(blurdiff.__file__).parent
 ROOT_FILES = {"__init__", "__main__", "cli", "errors"}
-# A folder may import from itself and from those above it in this list. (config knows the names of data sources.)
+# A folder may import from itself and from those above it in this list.
 LAYERS = [
     "errors", "runtime", "config", "data", "diffusion", "network", "store", "training", "sampling", "evaluation",
     "reporting", "audit", "plan", "benchmark", "commands", "cli", "__main__",

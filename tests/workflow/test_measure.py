@@ -1,6 +1,7 @@
 """docs/evidence/measure.py at tiny sizes on the CPU: it goes on where it was, and keeps what could be measured."""
 
 import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +18,14 @@ def measure(folder: Path, *options: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, str(ROOT / "docs/evidence/measure.py"), "--output", str(folder / "kept"), *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+
+
+def test_the_checks_that_it_runs_are_there():
+    """They move with the folders, and a GPU machine is too dear to find that out on."""
+    spec = importlib.util.spec_from_file_location("measure", ROOT / "docs" / "evidence" / "measure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert len(module.CHECKS) == 4 and all((ROOT / path).is_file() for path in module.CHECKS)
 
 
 def test_measure(tmp_path):

@@ -1,13 +1,4 @@
-"""Audit: what the paper and the authors' released code do differently, measured without a trained network.
-
-The names of the files in --output say what is made; the files of one group are made together:
-
-  differences.csv differences.md measurements.csv            every difference, and all numbers measured about it
-  operator.png operator.pdf                                  the blur beside the operator of the released code
-  gaussian.csv gaussian_summary.csv gaussian.png gaussian.pdf  samplers on Gaussian data with the exact score
-
-docs/audit.md explains them. One core, below a minute.
-"""
+"""Audit: what the paper and the authors' released code do differently, measured without a trained network."""
 
 from pathlib import Path
 

@@ -1,13 +1,4 @@
-"""Time every stage beside what a user would take instead, in one run, and write a table and a figure.
-
-Each implementation has a process of its own; those of a stage are timed in turns, round by round, so that a slow moment
-of the machine meets all. Warming up and compiling are left out. A row gives the median, least and largest throughput,
-the ratio to the baseline of its stage, FLOPs and bytes counted while the operators ran, which part of the device's
-ceilings (a large matrix product and a large copy, measured here too) that is, peak memory, and whether results agree.
-
-On a CPU the network and batch are the default config's, on a GPU the paper's, or what --settings says. The process is
-timed beside the paper's network.
-"""
+"""Time every stage beside what a user would take instead, in one run, and write a table and a figure."""
 
 import argparse
 import sys

@@ -1,8 +1,4 @@
-"""Print the resolved settings of a config file's runs as JSON: what every other stage takes as --settings.
-
-Resolved means: checked, defaults filled in, and a run's own keys laid over its data set's and the sections'. With
---run NAME one settings object is printed; with several names, or none, a list of them.
-"""
+"""A config file to what runs: checked, completed, and resolved into the settings of every run and seed."""
 
 # The workflow checks a config with this module before any job starts, so that it imports neither torch nor numpy.
 

@@ -1,9 +1,4 @@
-"""Download an LMDB's zip, check it, and unpack its data.mdb into a folder; LSUN's own for a folder with LSUN's name.
-
-The zip lies beside the folder, as FOLDER.zip.part, until the LMDB is unpacked: stopped or killed at any moment, the
-same command goes on from what is there. A dropped connection is tried again. A file that changes on the server is
-started over. A zip of the wrong checksum is deleted. A FOLDER.zip that is there already is used instead, and kept.
-"""
+"""Download an LMDB's zip, check it, and unpack its data.mdb into a folder; LSUN's own for a folder with LSUN's name."""
 
 import contextlib
 import os

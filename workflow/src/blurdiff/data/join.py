@@ -1,8 +1,4 @@
-"""Parts of a data set, each made by `blurdiff preprocess --part`, to one images.npy and its manifest.
-
-Both are byte for byte what one pass over the LMDB gives. The parts are read once, in order, a few MB at a time, and
-checked against the SHA-256 of their manifests. Both files appear complete or not at all.
-"""
+"""Parts of a data set, each made by `blurdiff preprocess --part`, to one images.npy and its manifest."""
 
 import hashlib
 import os

@@ -1,13 +1,4 @@
-"""From an LSUN-format LMDB to images.npy, uint8 (n, R, R, 3), and its manifest.
-
-Each record is decoded to RGB and squashed to R x R without cropping, by Pillow's bilinear filter: bit for bit what
-torchvision's Resize((R, R)) gives for the decoded image. The order is that of the LMDB's keys. A record that does not
-decode is left out and named in the manifest; more than --max-corrupt-fraction of them is an error. The result does not
-depend on the number of workers, and memory stays constant. Both files appear complete or not at all.
-
-Killed at any moment, the same command goes on where it was. With --part K --parts N it makes one of N parts of the
-array, which `blurdiff join-parts` puts together.
-"""
+"""From an LSUN-format LMDB to images.npy, uint8 (n, R, R, 3), and its manifest."""
 
 import os
 import shutil

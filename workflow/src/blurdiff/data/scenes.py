@@ -1,10 +1,4 @@
-"""A synthetic data set, drawn from a seed and written as a genuine LSUN-format LMDB (40-hex keys, WebP values).
-
-`bedroom`: rooms in perspective with a bed, windows, lamps, pictures, patterned textiles. `church`: churches from
-outside with towers, windows, stone, sky and trees. Shapes vary; the short side is 64 to 80 pixels. Image k depends on
-the kind, the seed and k alone: more images, or other workers, do not change it. data.mdb appears complete or not at
-all.
-"""
+"""A synthetic data set, drawn from a seed and written as a genuine LSUN-format LMDB (40-hex keys, WebP values)."""
 
 import hashlib
 import io

@@ -1,12 +1,4 @@
-"""Statistics of a data set's real images: what samples are compared with, and the number that real images get.
-
-One pass over all images gives the mean and covariance of their features. The floor is the Fréchet distance of
---n-samples of the images, drawn at random, to all the others: what a perfect model would get with as many samples. It
-is repeated --repeats times, with disjoint subsets when there are enough images.
-
-statistics.npz: mu, sigma, n, floor (repeats,), floor_n, features (those of the first subset, for the kernel distance),
-metric, network, weights_sha256, input_size, resolution, images_sha256.
-"""
+"""Statistics of a data set's real images: what samples are compared with, and the number that real images get."""
 
 import hashlib
 import os

@@ -1,8 +1,4 @@
-"""Fréchet distance against the number of network evaluations, for one trained model and several samplers.
-
-Every sampler draws the same number of images from the same noise on each number of steps; the distance is to the
-reference statistics, with the features of the main evaluation. One CSV row for each sampler, grid and number of steps.
-"""
+"""Fréchet distance against the number of network evaluations, for one trained model and several samplers."""
 
 import csv
 import os

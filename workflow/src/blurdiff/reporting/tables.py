@@ -1,8 +1,4 @@
-"""Collect the evaluations of all runs in Table 1: a tidy CSV and the paper's layout in Markdown.
-
-Runs that differ only in their seed become one row: mean, and sample standard deviation where there are several seeds.
-The rows keep the order in which the evaluations are given. The paper's FID-10K stands beside them for reference.
-"""
+"""Collect the evaluations of all runs in Table 1: a tidy CSV and the paper's layout in Markdown."""
 
 import math
 from collections.abc import Mapping, Sequence

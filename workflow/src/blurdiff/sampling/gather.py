@@ -1,8 +1,4 @@
-"""Put shards of samples together: samples.npz (arr_0, uint8 NHWC, as ADM's evaluations read it) and strips.npz.
-
-The shards must be whole and of one size; of the last one only as many images are taken as are wanted. strips.npz holds
-`timesteps`, `x` and `x0` of the first shard.
-"""
+"""Put shards of samples together: samples.npz (arr_0, uint8 NHWC, as ADM's evaluations read it) and strips.npz."""
 
 import os
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""Draw one shard of samples from a model: a fixed number of images with a seed of their own.
-
-The images of shard k depend on the model, the sampling settings and (seed, k), not on how many shards there are or who
-makes them. Beside the images (arr_0) a shard keeps the way of its first few: states x_i and predictions x̂_0(x_i).
-"""
+"""Draw one shard of samples from a model: a fixed number of images with a seed of their own."""
 
 import torch
 from torch import Tensor
