@@ -121,3 +121,36 @@ def test_progress_goes_on_from_what_was_done_before(capsys, monkeypatch):
     first, last = capsys.readouterr().err.splitlines()
     assert "980/1000" in first and "2.00 images/s" in first
     assert "1000/1000" in last and "2.00 images/s" in last
+
+
+def test_a_worker_that_starts_late_says_nothing_when_all_is_over(tmp_path):
+    """One worker does all and fails while the others still start: one error, and no traceback of theirs beside it.
+
+    In a process of multiprocessing's own, which frees what workers start from before it waits for them.
+    """
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, os, sys, time\n"
+        "from blurdiff.runtime.parallel import ordered_map\n\n"
+        "if __name__ == '__mp_main__':  # in a worker: all but the first take their time\n"
+        "    try:\n"
+        "        os.close(os.open('first', os.O_CREAT | os.O_EXCL))\n"
+        "    except FileExistsError:\n"
+        "        time.sleep(1)\n\n"
+        "def fail_at_last(task):\n"
+        "    if task == 2:\n"
+        "        raise ValueError('bad record')\n\n"
+        "def stage():\n"
+        "    try:\n"
+        "        list(ordered_map(fail_at_last, range(3), 3))\n"
+        "    except ValueError as error:\n"
+        "        print(f'error: {error}', file=sys.stderr)\n\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('fork').Process(target=stage)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # Until the last process has closed its end of the pipe: whatever late workers say is in here.
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr == "error: bad record\n"

@@ -54,8 +54,9 @@ def ordered_map(function: Callable, tasks: Iterable, workers: int) -> Iterator:
                 "a worker process died (out of memory, killed, or a disk that cannot be read): use fewer --workers"
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Workers end at once, and are waited for: one that is still starting must not outlive what it starts from.
             end.close()
+            pool.shutdown(cancel_futures=True)
 
 
 def _start(lifeline: Connection) -> None:
