@@ -43,6 +43,21 @@ def refusal(raw: dict) -> str:
 # What is wrong, the key that the message must begin with, and words that it must hold.
 BAD = {
     "unknown key": (with_keys(training={"lerning_rate": 1e-4}), "training.lerning_rate", "did you mean learning_rate?"),
+    "the key before prediction and loss": (
+        with_keys(process={"objective": "std"}),
+        "process.objective",
+        "is now two keys: write prediction: std, loss: prediction",
+    ),
+    "and of a run": (
+        with_keys(runs=[{"dataset": "rooms", "objective": "score"}]),
+        "runs[0].objective",
+        "write prediction: score, loss: score",
+    ),
+    "neither number nor auto": (
+        with_keys(process={"snr_shift": "auo"}),
+        "process.snr_shift",
+        'must be a number or auto, not "auo" (did you mean auto?)',
+    ),
     "unknown top key": (with_keys(foo=1), "foo", "unknown key"),
     "unknown key of a run": (with_keys(runs=[{"dataset": "rooms", "f": 1}]), "runs[0].f", "unknown key"),
     "number as text": (with_keys(training={"learning_rate": "2e-4"}), "training.learning_rate", "write 2.0e-4"),

@@ -261,3 +261,49 @@ def test_every_name_of_the_schema_builds():
             process = build_process(settings(family=family, noise_schedule=noise), 8)
             assert process.n_timesteps == 1000
             assert (process.log_alpha_bar(torch.tensor([0, 1, 500, 1000])).diff(dim=0) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"f_type": "log", "f_N": 0.6, "direction": "fine-to-coarse"},
+        {"mode_order": "released"},
+        {"family": "blurring-diffusion", "noise_schedule": "cosine"},
+        {"family": "ihdm"},
+    ],
+)
+def test_snr_shift_is_added_to_the_log_snr_of_every_mode(keys):
+    plain, shifted = build(8, **keys), build(8, snr_shift=-1.5, **keys)
+
+    def log_snr(process, i):
+        return process.log_alpha_bar(i) - process.variance(i).log()
+
+    i = torch.arange(1, 1001)
+    torch.testing.assert_close(log_snr(shifted, i), log_snr(plain, i) - 1.5, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(log_snr(shifted, i[:-1] + 0.5), log_snr(plain, i[:-1] + 0.5) - 1.5, rtol=1e-3, atol=0.01)
+    if plain.scalar_variance is None:
+        torch.testing.assert_close(
+            shifted.log_alpha_bar(i).exp() + shifted.variance(i), torch.ones(1000, *plain.log_D.shape).double()
+        )
+    # A step is still the one between its ends.
+    A, v = shifted.transition(at(500), at(499))
+    assert (v >= 0).all()
+    torch.testing.assert_close(A.log(), shifted.log_alpha_bar(at(500)) - shifted.log_alpha_bar(at(499)))
+    torch.testing.assert_close(v, shifted.variance(at(500)) - A * shifted.variance(at(499)), rtol=1e-6, atol=1e-12)
+    assert shifted.log_alpha_bar(at(0)).abs().max() == 0
+
+
+@pytest.mark.parametrize("power", ["blur", "heat"])
+def test_auto_is_the_scale_model_of_the_process_at_64_pixels(power):
+    """What the coarse modes of 64×64 images go through there, they go through here: the same blur of each wave, and
+    the SNR of an average over 4×4 pixels, whose white noise has a quarter of the standard deviation."""
+    small, large = build(16, snr_shift="auto", power=power), build(64, power=power)
+    log_snr = [process.log_alpha_bar(at(700)) - process.variance(at(700)).log() for process in (small, large)]
+    expected = log_snr[1][..., :16, :16] + 2 * np.log(4)
+    # The waves are the same but for the border, which lies half a pixel further out.
+    tolerance = {"blur": 1e-9, "heat": 0.15}[power]
+    torch.testing.assert_close(log_snr[0], expected, rtol=tolerance, atol=1e-6)
+    same = build(64, snr_shift="auto", power=power)
+    torch.testing.assert_close(same.log_alpha_bar(at(700)), large.log_alpha_bar(at(700)), rtol=1e-12, atol=0)
+    assert build(128, snr_shift="auto").log_D.min() > build(128, sigma=0.81).log_D.min()  # .8 px at 128

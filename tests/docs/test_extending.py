@@ -23,7 +23,7 @@ from diffusion.diffusion_helpers import at, finite_everywhere, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS_PATH = "workflow/src/blurdiff/config/settings.py"
-KEYS = {"BASES": "basis", "BLUR_SCHEDULES": "f_type", "OBJECTIVES": "objective", "SAMPLERS": "sampler"}
+KEYS = {"BASES": "basis", "BLUR_SCHEDULES": "f_type", "PREDICTIONS": "prediction", "SAMPLERS": "sampler"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -118,13 +118,12 @@ def extended_schema(extended, monkeypatch):
 
 @pytest.mark.usefixtures("extended")
 def test_the_new_prediction():
-    """A network that predicts v perfectly gives ε̄ back."""
+    """A network that predicts the velocity perfectly gives ε̄ back."""
     process = build_process(settings(), 6).to("cpu", torch.float64)
     x_0, noise = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(2, 3, 6, 6, dtype=torch.float64)
     for i in (1, 500, 1000):
         steps = torch.full((2,), i)
-        v = denoiser.PREDICTIONS["v"].target(process, x_0, noise, steps)
-        perfect = denoiser.Denoiser(lambda x, i, v=v: v, process, "v")
+        perfect = denoiser.Denoiser(lambda x, i: noise - x_0, process, "velocity")
         x_i = process.to_modes(process.q_sample(x_0, steps, noise))
         torch.testing.assert_close(process.to_pixels(perfect.epsilon(x_i, at(i))), noise, rtol=0, atol=1e-11)
 
@@ -154,7 +153,7 @@ def resolved(extended_schema):
 
 
 def test_a_config_with_all(resolved):
-    assert (resolved.process.basis, resolved.process.objective) == ("hartley", "v")
+    assert (resolved.process.basis, resolved.process.prediction) == ("hartley", "velocity")
     assert resolved.sampling.sampler == "mixed"
     assert build_process(resolved.process, 6).blur[-1] > 0
 

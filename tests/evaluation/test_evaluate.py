@@ -97,7 +97,7 @@ def test_evaluation(folder, quick, capsys):
     assert result["input_size"] == 128
     assert result["run"] == {
         **{key: SETTINGS[key] for key in ("run", "dataset", "label", "synthetic", "seed", "resolution")},
-        **{"family": "blur", "objective": "epsilon"},
+        **{"family": "blur", "prediction": "epsilon", "loss": "epsilon"},
         **{"f_type": "log", "f_N": 0.6, "direction": "coarse-to-fine", "mode_order": "paper", "basis": "gaussian-blur"},
         **{"iterations": 700, "n_steps": 50, "sampler": "reverse-diffusion"},
     }

@@ -79,7 +79,10 @@ def evaluation_of(settings: dict, value: float, changes_of_run: dict | None = No
         "weights_sha256": "0" * 64,
         "run": {
             **{key: settings[key] for key in ("run", "dataset", "label", "synthetic", "seed", "resolution")},
-            **{key: process[key] for key in ("f_type", "f_N", "direction", "mode_order", "basis")},
+            **{
+                key: process[key]
+                for key in ("family", "prediction", "loss", "f_type", "f_N", "direction", "mode_order", "basis")
+            },
             "iterations": 3000,
             "n_steps": N,
             "sampler": "reverse-diffusion",

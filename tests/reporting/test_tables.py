@@ -218,12 +218,13 @@ def test_a_seed_given_twice_or_made_otherwise_is_refused(settings, write_evaluat
     assert "iterations" in make_table([path, other])[3]
 
 
-def test_the_papers_value_stands_beside_its_own_process_and_objective_only():
+def test_the_papers_value_stands_beside_its_own_process_and_prediction_only():
     run = {"dataset": "bedroom", "f_type": "none", "f_N": 0.0, "direction": "coarse-to-fine", "basis": "gaussian-blur"}
+    run |= {"family": "blur", "prediction": "epsilon", "loss": "epsilon"}
     assert tables.paper_value(run) == 9.24
-    assert tables.paper_value(run | {"family": "blur", "objective": "epsilon"}) == 9.24
     assert tables.paper_value(run | {"family": "blurring-diffusion"}) is None
-    assert tables.paper_value(run | {"objective": "x0"}) is None
+    assert tables.paper_value(run | {"prediction": "x0"}) is None
+    assert tables.paper_value(run | {"loss": "balanced"}) is None
 
 
 def test_a_label_is_text_in_markdown_and_csv(settings, write_evaluation, make_table):

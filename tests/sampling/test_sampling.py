@@ -185,9 +185,9 @@ def test_released_prediction_stays_blurred(settings, model):
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-@pytest.mark.parametrize("objective", ["epsilon", "x0"])
-def test_every_sampler_runs_from_the_settings(settings, model, sampler, objective):
-    settings["process"]["objective"] = objective
+@pytest.mark.parametrize("prediction", ["epsilon", "x0"])
+def test_every_sampler_runs_from_the_settings(settings, model, sampler, prediction):
+    settings["process"]["prediction"] = prediction
     settings["sampling"].update(sampler=sampler, eta=0.5, n_steps=4)
     shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
     assert shard["strip_timesteps"][0] == 12

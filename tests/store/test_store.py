@@ -56,7 +56,10 @@ def changed(settings, section, key, value):
         ("process", "mode_order", "released"),
         ("process", "skip_last_timestep", True),
         ("process", "sigma_max", 10.0),
-        ("process", "objective", "x0"),
+        ("process", "snr_shift", 2.0),
+        ("process", "snr_shift", "auto"),
+        ("process", "prediction", "x0"),
+        ("process", "loss", "x0"),
         ("process", "range", "symmetric"),
         ("network", "channels", 16),
         ("network", "multipliers", [1, 3]),
@@ -67,6 +70,9 @@ def changed(settings, section, key, value):
         ("network", "dropout", 0.1),
         ("training", "batch_size", 8),
         ("training", "learning_rate", 0.001),
+        ("training", "learning_rate_schedule", "cosine"),
+        ("training", "warmup", 5),
+        ("training", "max_gradient_norm", 1.0),
         ("training", "ema_decay", 0.99),
         ("training", "precision", "bf16"),
     ],
@@ -268,7 +274,7 @@ def test_model_file_that_is_none(settings, tmp_path):
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("network", "n_heads", 1), ("process", "objective", "std"), (None, "resolution", 16)],
+    [("network", "n_heads", 1), ("process", "prediction", "std"), (None, "resolution", 16)],
 )
 def test_model_of_other_settings(settings, tmp_path, section, key, value):
     """What no shape shows: the file says what it was trained with."""

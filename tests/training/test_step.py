@@ -10,7 +10,7 @@ import torch
 
 from blurdiff.config.runs import complete_settings
 from blurdiff.data.images import batch_indices, to_model_range
-from blurdiff.diffusion.denoiser import prediction_of, weighted_loss
+from blurdiff.diffusion.denoiser import Denoiser, combined, mean_square
 from blurdiff.diffusion.families import build_process
 from blurdiff.errors import UserError
 from blurdiff.network.unet import UNet
@@ -26,7 +26,8 @@ CPU = torch.device("cpu")
 def plain_training(settings, images, n_steps):
     """The weights after n_steps, and their average, by the plainest code: what every faster way must reproduce."""
     training, typed = settings["training"], complete_settings(settings)
-    process, prediction_kind = build_process(typed.process, typed.resolution), prediction_of(typed.process.objective)
+    process = build_process(typed.process, typed.resolution)
+    denoiser = Denoiser(None, process, typed.process.prediction, typed.process.loss)
     last = typed.process.last_timestep
     torch.manual_seed(derive_seed(INIT, settings["seed"]))
     network = UNet(settings["resolution"], **settings["network"]).train()
@@ -42,11 +43,13 @@ def plain_training(settings, images, n_steps):
         torch.manual_seed(derive_seed(STEP, settings["seed"], k))
         i = torch.randint(1, last + 1, (len(x_0),))
         noise = torch.randn(x_0.shape)
-        x_i, target = process.q_sample(x_0, i, noise), prediction_kind.target(process, x_0, noise, i)
+        x_i, relation = process.q_sample(x_0, i, noise), denoiser.relation(i)[0]
+        target = combined(process, (relation.p, noise), (relation.q, x_0))
+        weight = denoiser.weigh(relation.in_epsilon, relation.in_x0, process.alpha_sigma(i)[1])
         with torch.autocast("cpu", torch.bfloat16, enabled=training["precision"] == "bf16"):
             prediction = network(x_i, i)
         optimizer.zero_grad()
-        weighted_loss(process, prediction_kind, prediction, target, i).mean().backward()
+        mean_square(process, prediction.float() - target, weight).mean().backward()
         optimizer.step()
         average.update_parameters(network)
     return list(network.parameters()), list(average.module.parameters())
@@ -78,9 +81,9 @@ def pictures(images):
     ("section", "keys"),
     [
         ("process", {}),
-        ("process", {"objective": "score", "skip_last_timestep": True}),
-        ("process", {"objective": "std", "range": "symmetric", "basis": "dct"}),
-        ("process", {"objective": "x0", "mode_order": "released"}),
+        ("process", {"prediction": "score", "loss": "score", "skip_last_timestep": True}),
+        ("process", {"prediction": "std", "loss": "prediction", "range": "symmetric", "basis": "dct"}),
+        ("process", {"prediction": "x0", "loss": "x0", "mode_order": "released"}),
         ("network", {"dropout": 0.4}),
         ("network", {"multipliers": [1, 2], "attention_resolutions": [8, 4]}),
         ("training", {"precision": "bf16"}),
@@ -133,7 +136,7 @@ def test_batch_that_cannot_be_shared_out(settings):
 
 def test_one_graph_without_breaks(settings, pictures):
     """What is compiled is one piece: every break would cost a start of kernels of its own, and CUDA graphs."""
-    settings["process"]["objective"] = "score"
+    settings["process"].update(prediction="score", loss="score")
     step, reference = TrainingStep(complete_settings(settings), CPU), take(settings, pictures, 2)
     torch._dynamo.reset()
     step.denoiser.compute_losses = torch.compile(

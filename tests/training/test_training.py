@@ -1,17 +1,23 @@
 import csv
+import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 
 from blurdiff.config.runs import complete_settings
-from blurdiff.config.settings import settings_from
+from blurdiff.config.settings import TrainingConfig, settings_from
 from blurdiff.diffusion import denoiser
+from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.prior import measure_prior
 from blurdiff.diffusion.process import Process
 from blurdiff.errors import UserError
+from blurdiff.network.model_file import load_model
+from blurdiff.network.unet import UNet
 from blurdiff.store import store
 from blurdiff.training import state
 from blurdiff.training import train as training
@@ -28,11 +34,11 @@ def test_history_has_the_loss_by_quartile(settings, train, tmp_path, monkeypatch
     """The loss of an image is made to be its timestep, so that each mean is known to lie in its quartile."""
     drawn = []
 
-    def timestep_as_loss(process, kind, prediction, target, i):
+    def timestep_as_loss(self, images, i, noise):
         drawn.append(i.tolist())
-        return i + 0 * prediction.mean(dim=(1, 2, 3))
+        return i + 0 * self.predict(noise, i).mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(denoiser, "weighted_loss", timestep_as_loss)
+    monkeypatch.setattr(denoiser.Denoiser, "losses", timestep_as_loss)
     settings["process"]["n_timesteps"] = n_timesteps
     assert train(settings) == 0
     rows = read_history(tmp_path)
@@ -127,11 +133,17 @@ def test_model_file_has_the_ema_and_its_settings(settings, train, tmp_path, fold
 
 
 @pytest.mark.parametrize(
-    ("objective", "family"),
-    [("epsilon", "blur"), ("score", "blur"), ("std", "blur"), ("x0", "blur"), ("epsilon", "blurring-diffusion")],
+    ("prediction", "loss", "family"),
+    [
+        *(("epsilon", "epsilon", family) for family in ("blur", "blurring-diffusion")),
+        ("score", "score", "blur"),
+        ("std", "prediction", "blur"),
+        ("x0", "x0", "blur"),
+        ("v", "balanced", "blur"),
+    ],
 )
-def test_every_objective_trains(settings, train, tmp_path, objective, family):
-    settings["process"].update(objective=objective, family=family)
+def test_every_prediction_trains(settings, train, tmp_path, prediction, loss, family):
+    settings["process"].update(prediction=prediction, loss=loss, family=family)
     settings["training"].update(iterations=20, log_every=10, learning_rate=0.02)
     assert train(settings) == 0
     first, last = (float(row["loss"]) for row in read_history(tmp_path))
@@ -180,26 +192,25 @@ def test_loss_that_is_not_finite_stops(settings, images, tmp_path, rate, last_go
 
 def test_nan_keeps_the_last_good_state(settings, images, tmp_path, monkeypatch):
     """NaN appears in iteration 7 of 12, checkpoints are made every 4: that of iteration 4 stays the newest."""
-    original, calls = denoiser.weighted_loss, []
+    original, calls = denoiser.Denoiser.losses, []
 
     def nan_at_seven(*arguments):
         calls.append(1)
         return original(*arguments) * (math.nan if len(calls) == 7 else 1)
 
-    monkeypatch.setattr(denoiser, "weighted_loss", nan_at_seven)
+    monkeypatch.setattr(denoiser.Denoiser, "losses", nan_at_seven)
     with pytest.raises(UserError, match="not finite at iteration 7 .*the last good state is kept in .*folder"):
         run_directly(settings, images, tmp_path / "folder")
     assert list(store.find(tmp_path / "folder", "checkpoint", ".pt")) == [4]
 
 
 def test_nan_is_placed_among_the_timesteps(settings, images, tmp_path, monkeypatch):
-    original = denoiser.weighted_loss
+    original = denoiser.Denoiser.losses
 
-    def nan_late(process, kind, prediction, target, i):
-        losses = original(process, kind, prediction, target, i)
-        return torch.where((i > 10) & (i <= 15), math.nan, losses)  # of 20
+    def nan_late(self, images, i, noise):
+        return torch.where((i > 10) & (i <= 15), math.nan, original(self, images, i, noise))  # of 20
 
-    monkeypatch.setattr(denoiser, "weighted_loss", nan_late)
+    monkeypatch.setattr(denoiser.Denoiser, "losses", nan_late)
     with pytest.raises(UserError, match=r"\(loss of timestep quartile 3 of 4, learning rate 0.003, run tiny\)"):
         run_directly(settings, images, tmp_path / "folder")
 
@@ -222,8 +233,8 @@ def test_weights_that_are_not_finite_are_not_saved(settings, images, tmp_path, m
 
 
 def test_error_is_one_line_on_the_command_line(settings, train, tmp_path, monkeypatch, capsys):
-    original = denoiser.weighted_loss
-    monkeypatch.setattr(denoiser, "weighted_loss", lambda *arguments: original(*arguments) * math.inf)
+    original = denoiser.Denoiser.losses
+    monkeypatch.setattr(denoiser.Denoiser, "losses", lambda *arguments: original(*arguments) * math.inf)
     assert train(settings) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line.startswith("error: the loss or a weight is not finite at iteration 1 ")
@@ -260,3 +271,87 @@ def test_manifest_without_digest(settings, arguments, tmp_path, capsys):
     assert main(line) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert "sha256" in error
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    training_settings = TrainingConfig(iterations=100, learning_rate=0.1, warmup=10, learning_rate_schedule="cosine")
+    rates = [state.learning_rate(training_settings, k) for k in range(100)]
+    assert rates[0] == pytest.approx(0.01, rel=1e-3)
+    assert max(rates) == rates[9] or max(rates) == rates[10]
+    assert rates[50] == pytest.approx(0.05)
+    assert rates[99] == pytest.approx(0.1 * (1 - math.cos(math.pi / 100)) / 2)
+    constant = dataclasses.replace(training_settings, learning_rate_schedule="constant")
+    assert [state.learning_rate(constant, k) for k in (0, 4, 9, 99)] == pytest.approx([0.01, 0.05, 0.1, 0.1])
+    assert state.learning_rate(dataclasses.replace(constant, warmup=0), 0) == 0.1
+
+
+def rates_of(settings, monkeypatch, train, name):
+    """Adam's rate in every step of a training."""
+    rates, plain = [], torch.optim.Adam.step
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), plain(self))[1])
+        assert train(settings, name) == 0
+    return rates
+
+
+def test_adam_has_the_rate_of_the_schedule_also_after_a_resume(settings, train, monkeypatch, folder):
+    settings["training"].update(iterations=12, warmup=3, learning_rate_schedule="cosine", checkpoint_every=5)
+    typed = complete_settings(settings).training
+    assert rates_of(settings, monkeypatch, train, "a") == [state.learning_rate(typed, k) for k in range(12)]
+    for kind, suffix in (("checkpoint", ".pt"), ("model", ".safetensors")):
+        store.find(folder(), kind, suffix)[12].unlink()
+    resumed = rates_of(settings, monkeypatch, train, "b")
+    assert resumed == [state.learning_rate(typed, k) for k in range(10, 12)]
+
+
+def test_a_falling_rate_makes_the_length_part_of_the_model(settings):
+    def fingerprints(schedule):
+        for iterations in (12, 24):
+            settings["training"].update(iterations=iterations, learning_rate_schedule=schedule)
+            yield store.fingerprint(store.fingerprinted(complete_settings(settings), "f" * 64))
+
+    assert len(set(fingerprints("constant"))) == 1
+    assert len(set(fingerprints("cosine"))) == 2
+
+
+def test_gradients_are_no_larger_than_their_limit(settings, train, monkeypatch):
+    norms, plain = [], torch.optim.Adam.step
+
+    def step(self):
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        return plain(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    for limit in (None, 0.05):
+        norms.clear()
+        settings["training"].update(iterations=3, max_gradient_norm=limit)
+        assert train(settings, f"run-{limit}") == 0
+        assert (max(norms) > 0.1) if limit is None else (max(norms) == pytest.approx(limit, rel=1e-3))
+
+
+def test_the_prior_is_the_images_and_stays(settings, images, train, tmp_path, folder):
+    """In the model's file and in every checkpoint; a resumed training takes that of the checkpoint."""
+    settings["process"].update(prediction="gaussian", loss="balanced")
+    settings["training"].update(iterations=12, checkpoint_every=5)
+    assert train(settings) == 0
+    weights = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
+    saved = torch.load(store.find(folder(), "checkpoint", ".pt")[10], weights_only=True)
+    typed = complete_settings(settings)
+    measured = measure_prior(
+        np.load(images / "images.npy"), build_process(typed.process, typed.resolution), typed.process.range
+    )
+    for name, tensor in measured._asdict().items():
+        assert torch.equal(weights[f"prior.{name}"], tensor)
+        assert torch.equal(saved["prior"][name], tensor)
+    store.find(folder(), "checkpoint", ".pt")[12].unlink()
+    store.find(folder(), "model", ".safetensors")[12].unlink()
+    assert train(settings, "again") == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "run" / "model.safetensors"
+    ).read_bytes()
+    process = build_process(typed.process, typed.resolution)
+    network = UNet(typed.resolution, **typed.network)
+    prior = load_model(tmp_path / "run" / "model.safetensors", network, typed)
+    assert prior is not None
+    assert torch.equal(prior.marginal(process, torch.tensor([0]))[0][0], measured.mean)

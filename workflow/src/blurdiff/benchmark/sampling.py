@@ -83,7 +83,7 @@ def plain(device, threads: int, settings: Settings, n_walked: int) -> Work:
     sampling, resolution = settings["sampling"], settings["resolution"]
     network = random_network(settings).to(device).eval()
     process = build_process(settings["process"], resolution).to(device)
-    epsilon = Denoiser(network, process, settings.process.objective).epsilon
+    epsilon = Denoiser(network, process).epsilon
     sampler = SAMPLERS[sampling.sampler]
     options = {name: sampling[name] for name in sampler.options}
     steps = list(range(n_walked, -1, -1))

@@ -60,7 +60,9 @@ def row(field: dataclasses.Field) -> tuple[str, ...]:
     else:
         types = schema.get("type", "array")
         kind = TYPES[types if isinstance(types, str) else types[0]]
-        range_ = limits(schema)
+        range_ = limits(schema) + (
+            f", `{schema['pattern'].strip('^$')}`" if "number" in types and "pattern" in schema else ""
+        )
         if kind == "list":
             kind = f"list of {TYPES.get(schema.get('items', {}).get('type'), 'section')}s"
             range_ = limits(schema.get("items", {}))

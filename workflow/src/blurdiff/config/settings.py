@@ -21,7 +21,8 @@ THREADS = integer(1, 1024)
 BASES = ("gaussian-blur", "dct", "dst", "haar", "pixel")
 BLUR_SCHEDULES = ("none", "linear", "quadratic", "cubic", "quartic", "log", "triangular", "table")
 FAMILIES = ("blur", "blurring-diffusion", "ihdm")
-OBJECTIVES = ("epsilon", "score", "std", "x0")
+PREDICTIONS = ("epsilon", "v", "x0", "score", "std", "gaussian")
+LOSSES = ("epsilon", "x0", "prediction", "balanced", "score")
 SAMPLERS = {  # and what figures call them
     "reverse-diffusion": "reverse diffusion",
     "ancestral": "ancestral",
@@ -122,7 +123,24 @@ class ProcessConfig(Section):
         number(exclusiveMinimum=0, maximum=10_000),
         "strongest blur of `blurring-diffusion` and `ihdm`, in pixels",
     )
-    objective: str = key("epsilon", one_of(*OBJECTIVES), "what the network predicts")
+    snr_shift: float | str = key(
+        0.0,
+        {"type": ["number", "string"], "minimum": -20, "maximum": 20, "pattern": "^auto$"},
+        "added to the log signal-to-noise ratio of every mode at every timestep; `auto`: the scale model of the same"
+        " process at 64 pixels, 2 log(64/R), whose blur is then given in pixels at 64",
+    )
+    prediction: str = key(
+        "epsilon",
+        one_of(*PREDICTIONS),
+        "what the network predicts: the noise ε (the paper), v, the image x_0, the score, the noise as it is added"
+        " (`std`), or (`gaussian`) what is not known already from the mean and the power of every mode of the images",
+    )
+    loss: str = key(
+        "epsilon",
+        one_of(*LOSSES),
+        "where errors are squared: in ε (the paper's L_ε, whatever is predicted), in x_0, in the prediction itself,"
+        " half-way between the first and that (`balanced`), or in the score, weighted by λ(i)",
+    )
     range: str = key("unit", one_of("unit", "symmetric"), "pixel values in [0, 1] or [−1, 1]")
 
     @property
@@ -167,6 +185,15 @@ class TrainingConfig(Section):
         how=True,
     )
     learning_rate: float = key(5e-5, number(exclusiveMinimum=0, maximum=1), "Adam's")
+    learning_rate_schedule: str = key(
+        "constant",
+        one_of("constant", "cosine"),
+        "`cosine`: down to 0 at `iterations`, which then decide the weights: a longer training starts anew",
+    )
+    warmup: int = key(0, integer(0), "iterations in which the learning rate rises from 0, linearly")
+    max_gradient_norm: float | None = key(
+        None, nullable(number(exclusiveMinimum=0)), "gradients of a larger norm are scaled down to it (null: never)"
+    )
     ema_decay: float = key(
         0.9999,
         number(minimum=0, exclusiveMaximum=1),
@@ -223,6 +250,12 @@ class SamplerConfig(Section):
         " does 2",
     )
     eta: float = key(0.0, number(minimum=0, maximum=1), "noise of `ddim`")
+    start: str = key(
+        "noise",
+        one_of("noise", "prior"),
+        "white noise, or what the prior of `prediction: gaussian` becomes at the last timestep (other predictions have"
+        " none and start from noise)",
+    )
     strip_x0: str = key(
         "exact",
         one_of("exact", "released"),

@@ -56,9 +56,17 @@ def blur_matrix(resolution: int, sigma: float, border: str = "zero") -> np.ndarr
     return (matrix + matrix.T) / 2  # symmetric up to rounding already; exactly so for eigh
 
 
-def gaussian_blur(resolution: int, sigma: float, border: str = "zero") -> Basis:
-    """The eigenbasis of a Gaussian blur (the paper's Ũ), from the mode that it attenuates least to the one most."""
+def gaussian_blur(resolution: int, sigma: float, border: str = "zero", scale: float = 1.0) -> Basis:
+    """The eigenbasis of a Gaussian blur (the paper's Ũ), from the mode that it attenuates least to the one most.
+
+    `sigma` is in pixels of an image of `resolution`/`scale` pixels. Where that is larger, the blur is one of those, and
+    the modes here have the attenuation of its coarsest: a blur of a fraction of a pixel cannot be sampled here.
+    """
+    if scale > 1:
+        sigma, scale = sigma * scale, 1.0
     eigenvalues, vectors = np.linalg.eigh(blur_matrix(resolution, sigma, border))
+    if scale < 1:
+        eigenvalues = np.linalg.eigvalsh(blur_matrix(round(resolution / scale), sigma, border))[-resolution:]
     if eigenvalues[0] < 1e-12:  # below, rounding decides value and sign
         raise UserError(f"process.sigma: a blur of {sigma} px is not invertible at {resolution} px; give less")
     k = np.arange(resolution)
@@ -113,10 +121,10 @@ BASES = {"dct": dct, "dst": dst, "haar": haar, "pixel": pixel}
 check_names(["gaussian-blur", *BASES], config.BASES, "basis.BASES")
 
 
-def make_basis(name: str, resolution: int, sigma: float, border: str) -> Basis:
-    """The basis of a config: "gaussian-blur" (which alone uses sigma and border) or a key of BASES."""
+def make_basis(name: str, resolution: int, sigma: float, border: str, scale: float = 1.0) -> Basis:
+    """The basis of a config: "gaussian-blur" (which alone uses sigma, border and scale) or a key of BASES."""
     if name == "gaussian-blur":
-        return gaussian_blur(resolution, sigma, border)
+        return gaussian_blur(resolution, sigma, border, scale)
     if name not in BASES:
         raise UserError(f"process.basis: {name!r} is not one of gaussian-blur, {', '.join(BASES)}")
     return BASES[name](resolution)

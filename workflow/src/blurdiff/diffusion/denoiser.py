@@ -1,106 +1,168 @@
 """The method on one page: images to a loss, and noisy modes to ε̄, through one network.
 
-In training x_0 and ε make x_i, the network makes a prediction of it, and the loss compares that with a target. In
-sampling the prediction is turned into ε̄. What is predicted is an entry of PREDICTIONS:
+In training x_0 and ε make x_i, the network makes F of it, and the loss compares F with its target T. In sampling F is
+turned into ε̄. What F predicts is, mode by mode, a mix of noise and image,
 
-    epsilon   ε                              the paper's L_ε (λ = 1)
-    std       U σ_i Uᵀ ε                     "std matching" of the released code
-    score     −U σ_i⁻¹ Uᵀ ε, times λ(i)      exact score matching, λ(i) = 1 / mean over modes of σ_i⁻²
-    x0        x_0
+    T = p ε̄ + q (x̄_0 − μ̄)        so that, with y = x̄_i − √Ā μ̄ = √Ā (x̄_0 − μ̄) + σ ε̄ and Δ = √Ā p − σ q,
+    ε̄ = (√Ā F − q y) / Δ          (1/p F where q = 0: nothing is ever divided by √Ā)
 
-Every loss is an element mean of squared differences in pixel space.
+An entry of PREDICTIONS gives p and q. Whatever is predicted, an entry of LOSSES says where errors are squared: an
+error e of F is one of √Ā/Δ e in ε̄, and one of σ/Δ e in x̄_0.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from blurdiff.config import settings as config
 from blurdiff.config.keys import check_names
-from blurdiff.config.settings import OBJECTIVES
 from blurdiff.data.images import to_model_range
+from blurdiff.diffusion.prior import Prior
 from blurdiff.diffusion.process import Process
 from blurdiff.errors import UserError
 from blurdiff.runtime.devices import autocast, memory_format
 
+Coefficient = float | Tensor  # the same for all modes of all images, or one for each mode, (B, 1 or C, R, R)
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network can be trained to predict.
+    """What a network can be trained to predict: `mix(√Ā, σ)` → (p, q).
 
-    target    (process, x_0, noise ε, i) → the target in pixels, (B, C, R, R)
-    epsilon   (process, prediction, x̄_i, i) → ε̄, all in modes
-    weight    (process, i) → λ(i), (B,); None for λ = 1
+    With `of_prior` the mix is of ε̄ and (x̄_0 − μ̄)/√S, where S and μ̄ are the power and mean of every mode over the
+    training images; √Ā and σ are then those of this whitened process, √(Ā S) c and σ c, with c = 1/√(Ā S + σ²), and the
+    network is shown c y, whose modes have variance 1.
     """
 
-    target: Callable[[Process, Tensor, Tensor, Tensor], Tensor]
-    epsilon: Callable[[Process, Tensor, Tensor, Tensor], Tensor]
-    weight: Callable[[Process, Tensor], Tensor] | None = None
-
-
-def _std_target(process: Process, x_0: Tensor, noise: Tensor, i: Tensor) -> Tensor:
-    _, sigma = process.alpha_sigma(i)
-    return process.to_pixels(sigma * process.to_modes(noise))
-
-
-def _score_target(process: Process, x_0: Tensor, noise: Tensor, i: Tensor) -> Tensor:
-    _, sigma = process.alpha_sigma(i)
-    return process.to_pixels(-process.to_modes(noise) / sigma)
-
-
-def _score_weight(process: Process, i: Tensor) -> Tensor:
-    """λ(i): the score's target has mean square 1/λ(i)."""
-    _, sigma = process.alpha_sigma(i)
-    return 1 / sigma.double().pow(-2).mean(dim=(1, 2, 3)).to(sigma.dtype)
-
-
-def _epsilon_of_x0(process: Process, x_0: Tensor, modes: Tensor, i: Tensor) -> Tensor:
-    alpha, sigma = process.alpha_sigma(i)
-    return (modes - alpha * x_0) / sigma
+    mix: Callable[[Tensor, Tensor], tuple[Coefficient, Coefficient]]
+    of_prior: bool = False
 
 
 PREDICTIONS = {
-    "epsilon": Prediction(
-        target=lambda process, x_0, noise, i: noise,
-        epsilon=lambda process, prediction, modes, i: prediction,
-    ),
-    "std": Prediction(
-        target=_std_target,
-        epsilon=lambda process, prediction, modes, i: prediction / process.alpha_sigma(i)[1],
-    ),
-    "score": Prediction(
-        target=_score_target,
-        epsilon=lambda process, prediction, modes, i: -prediction * process.alpha_sigma(i)[1],
-        weight=_score_weight,
-    ),
-    "x0": Prediction(target=lambda process, x_0, noise, i: x_0, epsilon=_epsilon_of_x0),
+    "epsilon": Prediction(lambda alpha, sigma: (1.0, 0.0)),  # the paper's
+    "v": Prediction(lambda alpha, sigma: (alpha, -sigma)),  # arXiv 2202.00512, with a speed for each mode
+    "x0": Prediction(lambda alpha, sigma: (0.0, 1.0)),
+    "score": Prediction(lambda alpha, sigma: (-1 / sigma, 0.0)),
+    "std": Prediction(lambda alpha, sigma: (sigma, 0.0)),  # "std matching" of the released code
+    # F = 0 is the exact posterior mean of Gaussian data: the network learns what is not Gaussian. EDM (arXiv
+    # 2206.00364) is this with one S for all modes; S → ∞ is epsilon, S = 1 v, S → 0 x0, up to a factor.
+    "gaussian": Prediction(lambda alpha, sigma: (alpha, -sigma), of_prior=True),
 }
-check_names(PREDICTIONS, OBJECTIVES, "denoiser.PREDICTIONS")
+check_names(PREDICTIONS, config.PREDICTIONS, "denoiser.PREDICTIONS")
 
 
-def prediction_of(name: str) -> Prediction:
-    """The entry of PREDICTIONS; UserError when there is none."""
-    if name not in PREDICTIONS:
-        raise UserError(f"process.objective: {name!r} is not one of {', '.join(PREDICTIONS)}")
-    return PREDICTIONS[name]
+def _score_weight(in_epsilon: Coefficient, in_x0: Coefficient, sigma: Tensor) -> Tensor:
+    """√λ(i) times the error of the score −ε̄/σ, with 1/λ(i) the mean square of the score, the mean over modes of σ⁻²."""
+    return sigma.double().pow(-2).mean(dim=(1, 2, 3), keepdim=True).rsqrt().to(sigma.dtype) / sigma * in_epsilon
+
+
+# What an error of F is multiplied by before it is squared: functions of the factors that it has in ε̄ and in x̄_0, and σ.
+LOSSES: dict[str, Callable[[Coefficient, Coefficient, Tensor], Coefficient]] = {
+    "epsilon": lambda in_epsilon, in_x0, sigma: in_epsilon,
+    "x0": lambda in_epsilon, in_x0, sigma: in_x0,
+    "prediction": lambda in_epsilon, in_x0, sigma: 1.0,
+    "balanced": lambda in_epsilon, in_x0, sigma: torch.as_tensor(in_epsilon).abs().sqrt(),
+    "score": _score_weight,
+}
+check_names(LOSSES, config.LOSSES, "denoiser.LOSSES")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How F belongs to ε̄ and x̄_0 at timesteps (B,), mode by mode; a float where modes and timesteps do not differ.
+
+    show        the network is shown show · y
+    p, q        T = p ε̄ + q (x̄_0 − μ̄)
+    from_y      ε̄ = from_y · y + in_epsilon · F
+    in_epsilon
+    in_x0       an error e of F is one of in_x0 · e in x̄_0
+    """
+
+    show: Coefficient
+    p: Coefficient
+    q: Coefficient
+    from_y: Coefficient
+    in_epsilon: Coefficient
+    in_x0: Coefficient
+
+
+def relation(prediction: str, alpha: Tensor, sigma: Tensor, power: Tensor | None = None) -> Relation:
+    """The relation of a prediction for √Ā and σ (B, 1 or C, R, R); `power` S (1, R, R) of the prior if it has one."""
+    entry = _entry(PREDICTIONS, prediction, "prediction")
+    show: Coefficient = 1.0
+    if entry.of_prior:
+        if power is None:
+            raise UserError(f"prediction {prediction} needs the prior of the training images; this model has none")
+        root = power.sqrt().to(alpha.dtype)
+        show = (alpha * root).hypot(sigma).reciprocal()
+        p, q = entry.mix(alpha * root * show, sigma * show)
+        q = q / root
+    else:
+        p, q = entry.mix(alpha, sigma)
+    if isinstance(q, float) and q == 0:
+        # An error of x̄_0 is σ/√Ā times that of ε̄: none where nothing is left of a mode (see Process.predict_x0).
+        lost = alpha < 1e-3
+        in_x0 = (sigma / (p * alpha.masked_fill(lost, 1.0))).masked_fill(lost, 0.0)
+        return Relation(show, p, q, 0.0, 1 / p, in_x0)
+    determinant = alpha * p - sigma * q
+    return Relation(show, p, q, -q / determinant, alpha / determinant, sigma / determinant)
+
+
+def combined(process: Process, *terms: tuple[Coefficient, Tensor]) -> Tensor:
+    """Σ coefficient · image, of images in pixels; through the modes only where a coefficient depends on them."""
+    if all(isinstance(coefficient, float) for coefficient, _ in terms):
+        return _sum(*terms)
+    return process.to_pixels(_sum(*((c, process.to_modes(image)) for c, image in terms if not _is(c, 0.0))))
+
+
+def _sum(*terms: tuple[Coefficient, Tensor]) -> Tensor:
+    """Σ coefficient · image; a coefficient of 0.0 or 1.0 costs nothing and changes no bit."""
+    parts = [image if _is(c, 1.0) else c * image for c, image in terms if not _is(c, 0.0)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _is(coefficient: Coefficient, number: float) -> bool:
+    return isinstance(coefficient, float) and coefficient == number
+
+
+def _entry(table: dict, name: str, key: str) -> Any:
+    if name not in table:
+        raise UserError(f"process.{key}: {name!r} is not one of {', '.join(table)}")
+    return table[name]
 
 
 class Denoiser(nn.Module):
     """A network for one process: (images, i, ε) → losses, and (x̄_i, i) → ε̄.
 
     `network` takes pixels (B, C, R, R) and timesteps (B,). It alone computes in `precision` ("fp32" or "bf16") and in
-    the memory format of the process's device; everything around it is float32. `range` is that of the pixels, see
-    data.images.RANGES.
+    the memory format of the process's device; everything around it is float32. `prediction` and `loss` are keys of
+    PREDICTIONS and LOSSES, `range` is that of the pixels (data.images.RANGES); `prior` is that of the training images,
+    for the prediction that needs one.
     """
 
     def __init__(
-        self, network: nn.Module, process: Process, prediction: str, range: str = "unit", precision: str = "fp32"
+        self,
+        network: nn.Module,
+        process: Process,
+        prediction: str = "epsilon",
+        loss: str = "epsilon",
+        range: str = "unit",
+        precision: str = "fp32",
+        prior: Prior | None = None,
     ):
         super().__init__()
-        self.network, self.process, self.prediction = network, process, prediction_of(prediction)
+        self.network, self.process, self.prediction = network, process, prediction
+        self.weigh = _entry(LOSSES, loss, "loss")
         self.range, self.precision = range, precision
         self.device = process.noise.device
         self.layout = memory_format(self.device)
+        self.prior = prior.to(self.device) if prior and _entry(PREDICTIONS, prediction, "prediction").of_prior else None
         # Replaced by what torch.compile makes of them.
         self.compute_losses: Callable = self.losses
         self.evaluate: Callable = self.predict
@@ -110,12 +172,27 @@ class Denoiser(nn.Module):
         with autocast(self.device, self.precision):
             return self.network(x.contiguous(memory_format=self.layout), i)
 
+    def relation(self, i: Tensor) -> tuple[Relation, Tensor, Tensor]:
+        """(relation, √Ā_i, σ_i) at timesteps i."""
+        alpha, sigma = self.process.alpha_sigma(i)
+        return relation(self.prediction, alpha, sigma, self.prior and self.prior.power), alpha, sigma
+
+    def centred(self, modes: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
+        """x̄ − √Ā μ̄."""
+        return modes if self.prior is None else modes - alpha * self.prior.mean.to(modes.dtype)
+
     def losses(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
         """The loss of each image, (B,) float32: images uint8 (B, R, R, C), i (B,), noise ε (B, C, R, R)."""
-        x_0 = to_model_range(images, self.range)
-        x_i = self.process.q_sample(x_0, i, noise)
-        target = self.prediction.target(self.process, x_0, noise, i)
-        return weighted_loss(self.process, self.prediction, self.predict(x_i, i), target, i)
+        process, x_0 = self.process, to_model_range(images, self.range)
+        at, alpha, sigma = self.relation(i)
+        shown = process.q_sample(x_0, i, noise)
+        if self.prior is not None:
+            shown = process.to_pixels(at.show * self.centred(process.to_modes(shown), alpha))
+            x_0 = x_0 - process.to_pixels(self.prior.mean.to(x_0.dtype))
+        target = combined(process, (at.p, noise), (at.q, x_0))
+        # A sum over pixels of squares is one over modes.
+        error = self.predict(shown, i).float() - target
+        return mean_square(process, error, self.weigh(at.in_epsilon, at.in_x0, sigma))
 
     def forward(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
         """`losses`, compiled where that was asked for."""
@@ -123,12 +200,27 @@ class Denoiser(nn.Module):
 
     def epsilon(self, modes: Tensor, i: Tensor) -> Tensor:
         """ε̄ in modes for x̄_i (B, C, R, R) at one timestep i (1,): the samplers' view, with one U and one Uᵀ."""
-        output = self.evaluate(self.process.to_pixels(modes), i.expand(len(modes)))
+        at, alpha, _ = self.relation(i)
+        y = self.centred(modes, alpha)
+        output = self.evaluate(self.process.to_pixels(_sum((at.show, y))), i.expand(len(modes)))
         output = self.process.to_modes(output.to(modes.dtype))
-        return self.prediction.epsilon(self.process, output, modes, i)
+        return _sum((at.from_y, y), (at.in_epsilon, output))
+
+    def start(self, noise: Tensor, i: Tensor) -> Tensor:
+        """x_N of white noise (B, C, R, R), in pixels: drawn from the prior's marginal at timestep i (1,), if there is
+        a prior; otherwise the noise as it is."""
+        if self.prior is None:
+            return noise
+        mean, variance = self.prior.marginal(self.process, i)
+        return self.process.to_pixels(
+            mean.to(noise.dtype) + variance.sqrt().to(noise.dtype) * self.process.to_modes(noise)
+        )
 
 
-def weighted_loss(process: Process, prediction: Prediction, output: Tensor, target: Tensor, i: Tensor) -> Tensor:
-    """λ(i) times the mean square of the error of each image, (B,), float32 whatever the network computed in."""
-    loss = (output.float() - target).square().mean(dim=(1, 2, 3))
-    return loss if prediction.weight is None else prediction.weight(process, i) * loss
+def mean_square(process: Process, error: Tensor, weight: Coefficient) -> Tensor:
+    """The mean square of each image's error (B, C, R, R), its modes multiplied by `weight`, (B,)."""
+    if not isinstance(weight, float):
+        error = weight * process.to_modes(error)
+    elif weight != 1:
+        error = weight * error
+    return error.square().mean(dim=(1, 2, 3))

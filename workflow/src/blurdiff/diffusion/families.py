@@ -10,24 +10,39 @@ from blurdiff.config.keys import check_names
 from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.basis import Basis, make_basis
-from blurdiff.diffusion.process import Process
+from blurdiff.diffusion.process import Process, shifted
 from blurdiff.errors import UserError
 
 DIRECTIONS = ("coarse-to-fine", "fine-to-coarse", "reversed")
 MODE_ORDERS = ("paper", "released")
+REFERENCE_RESOLUTION = 64  # the paper's images, of whose process `snr_shift: auto` is the scale model
 
 
-def log_attenuation(basis: Basis, settings: ProcessConfig) -> np.ndarray:
+def snr_shift(settings: ProcessConfig, resolution: int) -> float:
+    """What is added to log SNR: a number, or with `auto` 2 log(64/R) ("simple diffusion", arXiv 2301.11093): averaging
+    the pixels of a 64×64 image to R×R divides the standard deviation of white noise by 64/R, not that of the image."""
+    if settings.snr_shift == "auto":
+        return 2 * float(np.log(REFERENCE_RESOLUTION / resolution))
+    return float(settings.snr_shift)
+
+
+def scale_of(settings: ProcessConfig, resolution: int) -> float:
+    """How many pixels here are one at the resolution at which blurs are given: R/64 with `snr_shift: auto`, else 1."""
+    return resolution / REFERENCE_RESOLUTION if settings.snr_shift == "auto" else 1.0
+
+
+def log_attenuation(basis: Basis, settings: ProcessConfig, scale: float = 1.0) -> np.ndarray:
     """log D of every mode, (R, R) ≤ 0: what one application of the blur leaves of it.
 
     `power` "blur": the eigenvalues of the basis's own blur. "heat": heat dissipation for the time that a Gaussian of
-    `sigma` px takes, e^{−λσ²/2}. Otherwise the path of a CSV without header: R values d (D = d⊗d), or R×R values D.
+    `sigma` · `scale` px takes, e^{−λσ²/2}. Otherwise the path of a CSV without header: R values d (D = d⊗d), or R×R
+    values D.
     """
     power, resolution = settings.power, len(basis.laplacian)
     if power == "blur" and basis.attenuation is not None:
         log_d = np.log(basis.attenuation)
     elif power in ("blur", "heat"):
-        log_d = -basis.laplacian * settings.sigma**2 / 2
+        log_d = -basis.laplacian * (settings.sigma * scale) ** 2 / 2
     else:
         try:
             given = np.loadtxt(Path(power), delimiter=",", ndmin=2)
@@ -100,8 +115,9 @@ def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarra
 
 def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> Process:
     """The paper's process and all that differs from it by schedule, basis, direction or mode order; f = 0 is DDPM."""
-    basis = make_basis(settings.basis, resolution, settings.sigma, settings.border)
-    log_D = apply_direction(log_attenuation(basis, settings), settings.direction, settings.floor)
+    scale = scale_of(settings, resolution)
+    basis = make_basis(settings.basis, resolution, settings.sigma, settings.border, scale)
+    log_D = apply_direction(log_attenuation(basis, settings, scale), settings.direction, settings.floor)
     if settings.mode_order not in MODE_ORDERS:
         raise UserError(f"process.mode_order: {settings.mode_order!r} is not one of {', '.join(MODE_ORDERS)}")
     if settings.mode_order == "released":
@@ -109,7 +125,8 @@ def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> P
     f = schedules.blur_schedule(
         settings.f_type, settings.f_N, settings.n_timesteps, settings.f_anchor, settings.f_table
     )
-    return assemble(basis, noise_table(settings), np.concatenate([[0.0], np.cumsum(f[1:])]), log_D)
+    blur = np.concatenate([[0.0], np.cumsum(f[1:])])
+    return assemble(basis, noise_table(settings), blur, log_D, snr_shift=snr_shift(settings, resolution))
 
 
 def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> Process:
@@ -119,8 +136,8 @@ def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int) 
     """
     basis = make_basis("dct", resolution, settings.sigma, settings.border)
     t = np.arange(settings.n_timesteps + 1) / settings.n_timesteps
-    tau = (settings.sigma_max * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
-    noise = noise_table(settings)
+    tau = (scale_of(settings, resolution) * settings.sigma_max * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
+    noise = shifted(torch.from_numpy(noise_table(settings)), snr_shift(settings, resolution)).numpy()
     log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
     variance = torch.from_numpy(-np.expm1(noise))
     return assemble(basis, noise, tau, log_D, minimum=0.001, scalar_variance=variance)
@@ -133,10 +150,10 @@ def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels:
     could be drawn from.
     """
     basis = make_basis("dct", resolution, settings.sigma, settings.border)
-    sigma_B = np.geomspace(0.5, settings.sigma_max, settings.n_timesteps)
+    sigma_B = scale_of(settings, resolution) * np.geomspace(0.5, settings.sigma_max, settings.n_timesteps)
     tau = np.concatenate([[0.0], sigma_B**2 / 2])
     log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
-    variance = torch.full((settings.n_timesteps + 1,), 0.01**2, dtype=torch.float64)
+    variance = torch.full_like(torch.from_numpy(tau), 0.01**2 * np.exp(-snr_shift(settings, resolution)))
     return assemble(basis, np.zeros_like(tau), tau, log_D, scalar_variance=variance)
 
 

@@ -6,6 +6,9 @@ R×R grid log D of speeds:
     log Ā_i = log ᾱ_i + 2 log((1 − m) exp(F_i log D) + m),      m = 0 but for Blurring Diffusion
     σ_i²    = 1 − Ā_i (variance preserving, the paper's), or a scalar a timestep
 
+`snr_shift` δ adds to the log SNR of every mode: Ā/(1 − Ā) becomes e^δ Ā/(1 − Ā), the process of images e^{δ/2} times as
+strong, scaled back to Ā + σ² = 1.
+
 Tables and grid stay in float64; what depends on them is computed in float64 and rounded once, so that √Ā may underflow
 to 0 but nothing becomes infinite or NaN. Nothing is larger than O(N + R²).
 """
@@ -31,6 +34,14 @@ def _interpolate(table: Tensor, i: Tensor) -> Tensor:
     return ends + t * (1 - t) ** 2 * slopes[low] + t**2 * (t - 1) * slopes[low + 1]
 
 
+def shifted(log_alpha_bar: Tensor, snr_shift: float) -> Tensor:
+    """log Ā after `snr_shift` is added to log Ā/(1 − Ā): exact near Ā = 1 and where Ā underflows; 0 stays 0."""
+    if snr_shift == 0:
+        return log_alpha_bar
+    log_snr = log_alpha_bar - (-torch.expm1(log_alpha_bar)).log()
+    return -torch.nn.functional.softplus(-(log_snr + snr_shift), threshold=40)
+
+
 @dataclass(frozen=True)
 class Process:
     """A diagonal diffusion process.
@@ -41,6 +52,7 @@ class Process:
     log_D           (1, R, R), or (C, R, R) where channels differ, float64, ≤ 0
     minimum         m in [0, 1): the share of a mode that no blur removes
     scalar_variance (N + 1,) float64, or None for σ² = 1 − Ā
+    snr_shift       δ, where σ² = 1 − Ā (a scalar variance has it in its tables already)
     dtype           of transforms and coefficients
     """
 
@@ -50,6 +62,7 @@ class Process:
     log_D: Tensor
     minimum: float = 0.0
     scalar_variance: Tensor | None = None
+    snr_shift: float = 0.0
     dtype: torch.dtype = torch.float32
 
     @property
@@ -99,7 +112,10 @@ class Process:
         exponent = self._at(self.blur, i) * self.log_D
         if self.minimum:
             exponent = torch.log1p((1 - self.minimum) * torch.expm1(exponent))
-        return self._at(self.noise, i) + 2 * exponent
+        return self._shifted(self._at(self.noise, i) + 2 * exponent)
+
+    def _shifted(self, log_alpha_bar: Tensor) -> Tensor:
+        return shifted(log_alpha_bar, self.snr_shift)
 
     def variance(self, i: Tensor) -> Tensor:
         """σ_i² (B, 1 or C, R, R), or (B, 1, 1, 1) where all modes share it; float64."""
@@ -118,7 +134,7 @@ class Process:
 
         For a variance preserving process v = 1 − A; for adjacent timesteps these are the paper's A_i and B_i.
         """
-        if self.minimum:
+        if self.minimum or self.snr_shift:
             log_A = self.log_alpha_bar(i) - self.log_alpha_bar(s)
         else:  # from the tables' differences: log Ā itself may be −3700, and a step of it .02
             log_A = self._at(self.noise, i) - self._at(self.noise, s)
@@ -144,6 +160,6 @@ class Process:
         """
         alpha, sigma = self.alpha_sigma(i)
         if noise_only:
-            alpha = (self._at(self.noise, i) / 2).exp().to(self.dtype)
+            alpha = (self._shifted(self._at(self.noise, i)) / 2).exp().to(self.dtype)
         lost = alpha < 1e-3
         return ((modes - sigma * epsilon) / alpha.masked_fill(lost, 1.0)).masked_fill(lost, 0.0)

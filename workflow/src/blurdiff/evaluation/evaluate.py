@@ -130,7 +130,10 @@ def describe_run(settings: Settings) -> dict:
     process, sampling = settings.process, settings.sampling
     return (
         {key: settings[key] for key in ("run", "dataset", "label", "synthetic")}
-        | {key: process[key] for key in ("family", "objective", "f_type", "f_N", "direction", "mode_order", "basis")}
+        | {
+            key: process[key]
+            for key in ("family", "prediction", "loss", "f_type", "f_N", "direction", "mode_order", "basis")
+        }
         | {
             "seed": settings.seed,
             "iterations": settings.training.iterations,

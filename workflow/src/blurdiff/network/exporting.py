@@ -19,9 +19,11 @@ def export_diffusers(model: str | os.PathLike, settings: Mapping, output: str | 
     """
     resolution, described = settings["resolution"], NetworkConfig(**settings["network"])
     network = UNet(resolution, **described)
-    load_model(model, network, settings)
+    prior = load_model(model, network, settings)
     state, config = conversion.to_diffusers(network, described, resolution)
     content = safetensors.torch.save(state, {"format": "pt"})
     with atomic_folder(output) as folder:
         (folder / "diffusion_pytorch_model.safetensors").write_bytes(content)
         write_json(folder / "config.json", config)
+        if prior:  # what the network is shown and what its output means depend on it
+            (folder / "prior.safetensors").write_bytes(safetensors.torch.save(prior._asdict()))

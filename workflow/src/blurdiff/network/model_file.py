@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from blurdiff.config.settings import Settings
+from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
+
+PRIOR = "prior."  # before the names of its tensors
 
 
 def packed(weights: dict[str, Tensor], settings: Settings) -> bytes:
@@ -26,6 +29,11 @@ def packed(weights: dict[str, Tensor], settings: Settings) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
+def prior_tensors(prior: Prior | None) -> dict[str, Tensor]:
+    """A prior under the names that a model's file has for it."""
+    return {} if prior is None else {PRIOR + name: tensor.cpu() for name, tensor in prior._asdict().items()}
+
+
 def weights_sha256(weights: dict[str, Tensor]) -> str:
     """SHA-256 of the names and bytes of contiguous tensors on the CPU, in the order of the names."""
     digest = hashlib.sha256()
@@ -35,8 +43,8 @@ def weights_sha256(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> None:
-    """Load a model.safetensors into a network of these settings.
+def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> Prior | None:
+    """Load a model.safetensors into a network of these settings; returns its prior of the images, if it has one.
 
     Raises UserError when the file cannot be read or is damaged, a tensor does not fit, or the model was trained with
     another process, number of heads or whatever else its shapes do not show.
@@ -50,6 +58,7 @@ def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> None:
         raise UserError(f"{path} is not a readable safetensors file ({error}); delete it and run again") from error
     if metadata.get("sha256") not in (None, weights_sha256(weights)):  # files of other programs have none
         raise UserError(f"{path} is damaged (its weights do not match its sha256); delete it and run again")
+    prior = {name.removeprefix(PRIOR): weights.pop(name) for name in list(weights) if name.startswith(PRIOR)}
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights or name not in own:
@@ -64,11 +73,13 @@ def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> None:
         if trained[key] != wanted[key]:
             raise UserError(f"{path} was trained with {key} {trained[key]}, the settings have {wanted[key]}")
     network.load_state_dict(weights)
+    return Prior(**prior) if prior else None
 
 
 def _determining(settings: Mapping) -> dict[str, object]:
     """What a model was trained for, as far as it is known: "process.f_type" and so on. Tables may have been moved."""
     found = {"resolution": settings["resolution"]} if "resolution" in settings else {}
     for section in ("process", "network"):
-        found |= {f"{section}.{key}": value for key, value in settings.get(section, {}).items()}
+        renamed = {"objective": "prediction"}  # in files of earlier versions
+        found |= {f"{section}.{renamed.get(key, key)}": value for key, value in settings.get(section, {}).items()}
     return {key: found[key] for key in found if key not in ("process.power", "process.f_table", "network.dropout")}

@@ -102,7 +102,7 @@ def refuse_mixtures(evaluations: Sequence[Mapping]) -> None:
 
 def paper_value(run: Mapping) -> float | None:
     """The paper's FID-10K for this data set and process, None where the paper has none."""
-    if run.get("family", "blur") != "blur" or run.get("objective", "epsilon") != "epsilon":
+    if run["family"] != "blur" or run["prediction"] != "epsilon" or run["loss"] != "epsilon":
         return None
     if run["f_type"] != "none" and (run["direction"] != "coarse-to-fine" or run["basis"] != "gaussian-blur"):
         return None

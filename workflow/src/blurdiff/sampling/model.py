@@ -23,10 +23,11 @@ def load_denoiser(settings: Settings, model_path: str, threads: int) -> Denoiser
     device = pick_device(sampling.device, threads)
     process = build_process(settings.process, resolution).to(device)
     network = UNet(resolution, **settings.network)
-    load_model(model_path, network, settings)
+    prior = load_model(model_path, network, settings)
     network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     network = network.eval().requires_grad_(False)
-    denoiser = Denoiser(network, process, settings.process.objective, settings.process.range, sampling.precision)
+    own = settings.process
+    denoiser = Denoiser(network, process, own.prediction, own.loss, own.range, sampling.precision, prior)
     chunk = min(sampling.batch_size or sampling.shard_size, sampling.shard_size)
     on_gpu = device.type == "cuda"
 

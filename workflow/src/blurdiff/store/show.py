@@ -6,7 +6,7 @@ from blurdiff.config.schema import completed, config_schema
 from blurdiff.runtime import text
 from blurdiff.store.listing import Contents, Need, StoredModel, absent, fitting, folder_size
 
-HEADLINE = ("family", "f_type", "f_N", "direction", "objective")  # what names a model in a table
+HEADLINE = ("family", "f_type", "f_N", "direction", "prediction")  # what names a model in a table
 RIGHT = "seed,pixels,parameters,iterations,checkpoint,size"
 CHOICES = ("process", "network", "training")  # the sections of the settings that determine the weights
 
@@ -35,7 +35,7 @@ def describe(models: list[StoredModel]) -> tuple[dict, list[str]]:
     for own in chosen:
         words = [str(own.get("family", "no blur" if own["f_type"] == "none" else own["f_type"]))]
         words += [f"f_N {own['f_N']:g}"] if "f_N" in own else []
-        words += [str(own[key]) for key in ("direction", "objective") if key in own]
+        words += [str(own[key]) for key in ("direction", "prediction") if key in own]
         words += [f"{key} {_short(own[key])}" for key in own if key not in common and key not in HEADLINE]
         texts.append(", ".join(words))
     return common, texts

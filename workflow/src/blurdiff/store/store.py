@@ -30,7 +30,7 @@ def fingerprinted(settings: Settings, images_sha256: str) -> dict:
     """What determines a run's weights: of each section what differs from the defaults; so a new key orphans nothing.
 
     Tables count by their content, not by their path. The number of iterations is in the file names instead: a longer
-    training goes on from a shorter one.
+    training goes on from a shorter one, unless the learning rate falls towards the last.
     """
     process = made_by(settings.process)
     for field in dataclasses.fields(settings.process):
@@ -46,9 +46,14 @@ def fingerprinted(settings: Settings, images_sha256: str) -> dict:
         "resolution": settings.resolution,
         "process": process,
         "network": made_by(settings.network),
-        "training": made_by(settings.training, "iterations"),
+        "training": made_by(settings.training, *(() if ends_at_iterations(settings) else ("iterations",))),
         "seed": settings.seed,
     }
+
+
+def ends_at_iterations(settings: Settings) -> bool:
+    """Whether the number of iterations decides the weights on the way there too."""
+    return settings.training.learning_rate_schedule != "constant"
 
 
 def fingerprint(value: dict) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blurdiff.config.settings import Settings
+from blurdiff.config.settings import Settings, TrainingConfig
+from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
-from blurdiff.network.model_file import packed
+from blurdiff.network.model_file import packed, prior_tensors
 from blurdiff.store import store
 
 N_QUARTILES = 4
@@ -21,14 +22,24 @@ def quartile(i: Tensor, n_timesteps: int) -> Tensor:
     return (i * N_QUARTILES - 1) // n_timesteps
 
 
+def learning_rate(training: TrainingConfig, iteration: int) -> float:
+    """Adam's learning rate in the step after `iteration` steps: a linear warm-up times 1, or times half a cosine that
+    is 0 at `training.iterations`."""
+    rate = training.learning_rate * min(1.0, (iteration + 1) / max(training.warmup, 1))
+    if training.learning_rate_schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * iteration / training.iterations)) / 2
+    return rate
+
+
 class TrainingState:
     """Network, its EMA, the optimizer, the position, and the sums of the history row that is being collected.
 
     All that a step changes lives here, and `state_dict` has all of it: a resumed run goes on bit for bit.
     """
 
-    def __init__(self, network: nn.Module, settings: Settings, device: torch.device):
+    def __init__(self, network: nn.Module, settings: Settings, device: torch.device, prior: Prior | None = None):
         training = settings.training
+        self.training, self.prior = training, prior.to(device) if prior else None
         self.network = network
         self.parameters: list[Tensor] = list(network.parameters())
         self.names = [name for name, _ in network.named_parameters()]
@@ -41,6 +52,13 @@ class TrainingState:
         self.loss_sums = torch.zeros(N_QUARTILES, device=device)
         self.loss_counts = torch.zeros(N_QUARTILES, device=device)
         self.row_start = (0, 0.0)  # iteration and seconds at which the row began
+
+    def set_learning_rate(self) -> None:
+        """That of the step that comes; a constant one stays as it is."""
+        if self.training.learning_rate_schedule != "constant" or self.iteration <= self.training.warmup:
+            rate = learning_rate(self.training, self.iteration)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -60,8 +78,9 @@ class TrainingState:
         return bool(torch.stack(torch._foreach_norm(self.parameters)).isfinite().all())
 
     def ema_state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights under the network's names, contiguous, on the CPU."""
-        return {name: value.cpu().contiguous() for name, value in zip(self.names, self.ema, strict=True)}
+        """The averaged weights under the network's names, and the prior if there is one, contiguous, on the CPU."""
+        weights = {name: value.cpu().contiguous() for name, value in zip(self.names, self.ema, strict=True)}
+        return weights | prior_tensors(self.prior)
 
     def finish_row(self) -> dict[str, float]:
         """Close the history row of the iterations since the last one; reads the sums from the device."""
@@ -88,10 +107,14 @@ class TrainingState:
             "network": dict(zip(self.names, self.parameters, strict=True)),
             "ema": dict(zip(self.names, self.ema, strict=True)),
             "optimizer": self.optimizer.state_dict(),
+            **({"prior": self.prior._asdict()} if self.prior else {}),
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
+        if self.prior:
+            for name, tensor in self.prior._asdict().items():
+                tensor.copy_(state["prior"][name])
         for own, saved in ((self.parameters, state["network"]), (self.ema, state["ema"])):
             for name, tensor in zip(self.names, own, strict=True):
                 tensor.copy_(saved[name])

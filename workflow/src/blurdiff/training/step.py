@@ -14,6 +14,7 @@ from blurdiff.config import checks
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
 from blurdiff.network.unet import UNet
 from blurdiff.runtime import compiling
@@ -26,17 +27,25 @@ class TrainingStep:
     """A model in training. `step(images)` takes one optimizer step.
 
     Arguments: complete `settings`, of which resolution, seed, process, network and training are read; the `device`; the
-    colour channels of the images; and this process's `rank` among `n_ranks` that train together (see distributed.py),
-    each with its slice of every batch. `state` holds all that a step changes; `first_bad` is the first iteration whose
-    loss was not finite, on the device, or infinity, and `bad_quartiles` counts such losses of it by timestep quartile.
+    colour channels of the images; this process's `rank` among `n_ranks` that train together (see distributed.py), each
+    with its slice of every batch; and the `prior` of the images, for the prediction that needs it. `state` holds all
+    that a step changes; `first_bad` is the first iteration whose loss was not finite, on the device, or infinity, and
+    `bad_quartiles` counts such losses of it by timestep quartile.
     """
 
     def __init__(
-        self, settings: Settings, device: torch.device, image_channels: int = 3, rank: int = 0, n_ranks: int = 1
+        self,
+        settings: Settings,
+        device: torch.device,
+        image_channels: int = 3,
+        rank: int = 0,
+        n_ranks: int = 1,
+        prior: Prior | None = None,
     ):
         training = settings.training
         checks.check_training(training, _refuse)
         self.device, self.seed, self.rank, self.n_ranks = device, settings.seed, rank, n_ranks
+        self.max_gradient_norm = training.max_gradient_norm
         self.batch_size, self.dropout = training.batch_size, settings.network.dropout
         self.own = slice(rank * self.batch_size // n_ranks, (rank + 1) * self.batch_size // n_ranks)
         own_size = self.own.stop - self.own.start
@@ -48,10 +57,11 @@ class TrainingStep:
         network = UNet(settings.resolution, image_channels=image_channels, **settings.network)
         network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         network.train()
-        self.state = TrainingState(network, settings, device)
+        self.state = TrainingState(network, settings, device, prior)
         process = build_process(settings.process, settings.resolution, image_channels).to(device)
+        own = settings.process
         self.denoiser = Denoiser(
-            network, process, settings.process.objective, settings.process.range, training.precision
+            network, process, own.prediction, own.loss, own.range, training.precision, self.state.prior
         )
         self.n_timesteps, self.last_timestep = process.n_timesteps, settings.process.last_timestep
         self.first_bad = torch.full((), math.inf, device=device)
@@ -67,6 +77,9 @@ class TrainingStep:
         """One step with this rank's slice of batch `state.iteration`: uint8 (b, R, R, C) on the device."""
         i, noise = self.draw()
         losses = self._gradients(images, i, noise)
+        if self.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.state.parameters, self.max_gradient_norm)
+        self.state.set_learning_rate()
         self.state.optimizer.step()
         self.state.update_ema()
         with torch.no_grad():

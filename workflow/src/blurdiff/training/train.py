@@ -9,10 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from blurdiff.config.settings import Settings
+from blurdiff.diffusion.denoiser import PREDICTIONS
+from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.prior import Prior, measure_prior
 from blurdiff.errors import UserError
 from blurdiff.runtime.arrays import open_images
 from blurdiff.runtime.devices import pick_device
@@ -86,7 +90,7 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
     training = settings.training
     device = pick_device(training.device, max(1, threads // ranks.local_size))
     images = open_images(images_path, settings.resolution)
-    step = TrainingStep(settings, device, images.shape[-1], ranks.rank, ranks.size)
+    step = TrainingStep(settings, device, images.shape[-1], ranks.rank, ranks.size, prior_of(images, settings, ranks))
     state = step.state
     resume(folder, state, device, training.iterations, ranks)
     step.model = ranks.share_gradients(step.model)
@@ -129,6 +133,18 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
             print(f"peak GPU memory {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB in use,"
                   f" {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB reserved", file=sys.stderr)  # fmt: skip
     return True
+
+
+def prior_of(images: np.ndarray, settings: Settings, ranks: Ranks) -> Prior | None:
+    """The prior of the training images where the prediction has one: computed once, for all processes. A checkpoint
+    and the model hold it, so that nothing that comes later depends on how it was rounded here."""
+    process = settings.process
+    if not PREDICTIONS[process.prediction].of_prior:
+        return None
+    prior = None
+    if ranks.is_first:
+        prior = measure_prior(images, build_process(process, settings.resolution, images.shape[-1]), process.range)
+    return ranks.broadcast(prior)
 
 
 def resume(folder: Path, state, device, iterations: int, ranks) -> None:
