@@ -145,6 +145,20 @@ def test_wrong_types_and_values_out_of_range(refusal, key):
         assert len(line) < 400
 
 
+@pytest.mark.parametrize("text", ["2024_01", "1e3", "1.5", "on", "0x10"])
+def test_text_that_reads_as_a_number_is_told_how_to_be_written(tmp_path, capsys, text):
+    path = tmp_path / "c.yaml"
+    written = yaml.safe_dump({**VALID, "results": "HERE"})
+    path.write_text("\ufeff" + written.replace("HERE", f'"{text}"'), encoding="utf-8")
+    assert config.load_config(path)["results"] == text
+    path.write_text(written.replace("HERE", text))
+    if cli.main(["settings", "--config", str(path)]):
+        error = capsys.readouterr().err
+        assert "results: must be text" in error and "quotes" in error and "file" in error
+    else:
+        assert text == "1e3"  # text in YAML
+
+
 @pytest.mark.parametrize("key", NAMED)
 def test_misspelt_names(refusal, key):
     path, part = PLACES[key]

@@ -68,7 +68,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def read_yaml(path: str | Path) -> object:
     """The content of a YAML (or JSON) file; raises UserError with file and line when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         with contextlib.suppress(ValueError):
             return json.loads(text)  # JSON first: in YAML its 5e-05 would be text
         return yaml.load(text, _Loader)
@@ -203,6 +203,8 @@ def _explain(error: Any) -> tuple[str, str]:
     if rule == "type":
         types = [limit] if isinstance(limit, str) else limit
         hint = number_hint(value) if isinstance(value, str) and {"number", "integer"} & set(types) else ""
+        if "string" in types and isinstance(value, bool | int | float):
+            hint = ": write it in quotes, in a config file (after --config quotes do not help)"
         return key_name(path), f"must be {' or '.join(TYPE_NAMES[name] for name in types)}, not {shown}{hint}"
     if rule == "enum":
         choices = ["null" if choice is None else choice for choice in limit]

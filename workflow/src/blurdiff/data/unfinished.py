@@ -24,7 +24,7 @@ from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path, read_json, sync, write_json
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
-FORMAT = 1  # to be raised when the same LMDB and settings would give other images
+FORMAT = 2  # to be raised when the same LMDB and settings would give other images
 JOURNAL_SECONDS = 5.0
 
 
