@@ -55,6 +55,27 @@ def fake_stage(monkeypatch, run):
     monkeypatch.setitem(cli.STAGES, "fake", "nothing")
 
 
+def test_paths_of_every_option_may_have_a_home_and_variables(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DISK", "/disk")
+    seen = []
+    fake_stage(monkeypatch, seen.append)
+
+    def add_arguments(parser):
+        for name in ("--output", "--settings", "--label", "--n"):
+            parser.add_argument(name, type=int if name == "--n" else None)
+        parser.add_argument("--images", nargs="+")
+
+    sys.modules["blurdiff.commands.fake"].add_arguments = add_arguments
+    settings = '{"label": "$DISK"}'
+    words = ["--output=~/a", "--settings", settings, "--label", "cost $5", "--n", "3", "--images", "$DISK/1", "./~"]
+    assert cli.main(["fake", *words]) == 0
+    expected = {"output": "/home/me/a", "settings": settings, "label": "cost $5", "n": 3, "images": ["/disk/1", "./~"]}
+    assert vars(seen[0]) == expected
+    assert cli.main(["fake", "--images", "a", "$NO_SUCH/b"]) == 1
+    assert capsys.readouterr().err.startswith("error: --images: $NO_SUCH/b: the variable NO_SUCH is not set")
+
+
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (75, 75)])
 def test_exit_status(monkeypatch, returned, status):
     fake_stage(monkeypatch, lambda arguments: returned)

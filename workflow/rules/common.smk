@@ -18,6 +18,9 @@ if not SRC.is_dir():
 sys.path.insert(0, str(SRC))
 # `.venv/bin/snakemake` works in a shell where no environment is activated; one of --use-conda still comes first.
 os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+# The Snakemake of a job on a node starts as `python -m snakemake`. (Rules of another workflow may want their folder.)
+if not workflow.modifier.skip_configfile:
+    os.environ.update(PYTHONSAFEPATH="1")
 # conda's Python would import from ~/.local first.
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
@@ -85,8 +88,8 @@ wildcard_constraints:
 
 
 def blurdiff(wildcards, threads):
-    """The start of a stage's command line."""
-    return f"PYTHONPATH={shlex.quote(str(SRC))} python -m blurdiff"
+    """The start of a stage's command line. A random.py in the working folder is none of the library's."""
+    return f"PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(SRC))} python -m blurdiff"
 
 
 def settings_of(wildcards):

@@ -59,7 +59,7 @@ def row(field: dataclasses.Field) -> tuple[str, ...]:
         kind, range_ = "name", ", ".join(f"`{name}`" for name in schema["enum"] if name is not None)
     else:
         types = schema.get("type", "array")
-        kind = TYPES[types if isinstance(types, str) else types[0]]
+        kind = schema.get("format") or TYPES[types if isinstance(types, str) else types[0]]
         range_ = limits(schema)
         if kind == "list":
             kind = f"list of {TYPES.get(schema.get('items', {}).get('type'), 'section')}s"

@@ -20,6 +20,7 @@ from blurdiff.config.keys import REQUIRED, Section, default_of, integer, list_of
 from blurdiff.config.settings import (
     FIGURES,
     NAME,
+    PATH,
     PRESETS,
     SECTIONS,
     SEED,
@@ -32,6 +33,7 @@ from blurdiff.config.settings import (
     TrainingConfig,
 )
 from blurdiff.errors import UserError
+from blurdiff.runtime.files import expand_path
 
 TYPE_NAMES = {
     "integer": "a whole number",
@@ -130,8 +132,8 @@ def config_schema() -> dict:
         "additionalProperties": False,
         "required": ["datasets", "training", "runs"],
         "properties": {
-            "results": {**TEXT, "default": "results"},
-            "store": {**TEXT, "default": ".blurdiff/store"},
+            "results": {**PATH, "default": "results"},
+            "store": {**PATH, "default": ".blurdiff/store"},
             "resolution": {**integer(4, 1024), "default": 64},
             "datasets": {"type": "object", "minProperties": 1, "propertyNames": NAME, "additionalProperties": dataset},
             **sections,
@@ -231,10 +233,10 @@ def validate(value: object, schema: dict, name: str) -> None:
 
 
 def completed(value: Any, schema: dict, name: str, fill: bool = True, path: tuple = ()) -> Any:
-    """A valid value with defaults filled in, keys in the schema's order and numbers of the schema's type.
+    """A valid value with defaults and `~` of paths filled in, keys in the schema's order, numbers of the schema's type.
 
     1 and 1.0 must not make two fingerprints of one model, so that a number becomes a float and an integer an int.
-    Raises UserError for numbers that are not finite.
+    Raises UserError for numbers that are not finite, and paths that cannot be filled in.
     """
     if isinstance(value, dict):
         fill = fill and not schema.get("partial")
@@ -250,6 +252,11 @@ def completed(value: Any, schema: dict, name: str, fill: bool = True, path: tupl
         return result
     if isinstance(value, list):
         return [completed(item, schema["items"], name, fill, (*path, k)) for k, item in enumerate(value)]
+    if isinstance(value, str) and schema.get("format") == "path":
+        try:
+            return expand_path(value)
+        except UserError as error:
+            raise UserError(f"{name}: {key_name(path)}: {error}") from error
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     try:

@@ -108,6 +108,20 @@ def _remove_abandoned(folder: Path, stem: str, suffix: str) -> None:
                 os.close(descriptor)
 
 
+def expand_path(path: str) -> str:
+    """A path with `~` and `$VARIABLE` filled in, as a shell does it.
+
+    Raises UserError for a variable that is not set and for a home that nobody has, rather than make a folder `~`.
+    """
+    for plain, braced in re.findall(r"\$(?:(\w+)|\{([^}]*)\})", path, re.ASCII):
+        if (plain or braced) not in os.environ:
+            raise UserError(f"{path}: the variable {plain or braced} is not set; set it, or give a path without $")
+    full = os.path.expanduser(path)
+    if full.startswith("~"):
+        raise UserError(f"{path}: {full.split('/')[0]} is nobody's home here; give another path, or ./~")
+    return os.path.expandvars(full)
+
+
 def current_umask() -> int:
     """The process's umask, which can only be read by setting it."""
     umask = os.umask(0)
