@@ -21,7 +21,7 @@ import PIL
 
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
-from blurdiff.runtime.files import atomic_path, read_json, sync, write_json
+from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_json
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 
 FORMAT = 2  # to be raised when the same LMDB and settings would give other images
@@ -127,7 +127,7 @@ class Unfinished:
         if self.position.records == 0 or (recently and not now) or self._lost:
             return
         self._lost = True  # unless fsync returns: after a failure, a second call may tell nothing of what was lost
-        os.fsync(self.descriptor)
+        fsync(self.descriptor)
         self._lost = False
         journal = {"identity": self.identity, "position": asdict(self.position), "sha256": self.digest.hexdigest()}
         write_json(self.journal, {**journal, "check": fingerprint(journal)})
