@@ -145,7 +145,8 @@ def trainer(wildcards, threads):
         return command
     variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
-    launch, place = "", "--standalone"
+    # By its own name a machine may not find itself.
+    launch, place = "", "--standalone --local-addr 127.0.0.1"
     if nodes > 1:
         launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
         place = (

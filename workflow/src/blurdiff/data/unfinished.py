@@ -23,6 +23,7 @@ from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_json
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
+from blurdiff.runtime.waiting import waiting_for
 
 FORMAT = 2  # to be raised when the same LMDB and settings would give other images
 JOURNAL_SECONDS = 5.0
@@ -80,7 +81,8 @@ class Unfinished:
         except OSError as error:
             return f"{error.strerror}"
         # Workers of a dead process may still be about to write (see `open_to_write`).
-        lock(descriptor, fcntl.LOCK_EX)
+        with waiting_for(f"processes of an interrupted run, which may still write {self.array}"):
+            lock(descriptor, fcntl.LOCK_EX)
         lock(descriptor, fcntl.LOCK_UN)
         digest, end = hashlib.sha256(), arrays.offset(position.images, self.resolution)
         try:
