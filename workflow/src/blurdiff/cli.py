@@ -5,9 +5,11 @@ does not need it must not import it, and the overview (`blurdiff --help`) import
 """
 
 import argparse
+import getpass
 import importlib
 import os
 import sys
+import tempfile
 
 from blurdiff import __version__
 from blurdiff.errors import UserError
@@ -71,6 +73,18 @@ def with_paths(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
+def set_environment() -> None:
+    """What no environment of a user may change or lack, for this process and those that it starts."""
+    # A notebook's environment names a drawing back end that is not there outside of it, and matplotlib will not start;
+    # and a file random.py in the working folder must not stand in for Python's own in the processes that a job starts.
+    os.environ.update(MPLBACKEND="agg", PYTHONSAFEPATH="1")
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have: PyTorch calls its cache by that name
+        cache = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; returns the exit status: 0 done, 1 bad input (one line on stderr), 2 wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
@@ -83,9 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in STAGES:
         print(f"error: no stage named {argv[0]!r}; `blurdiff --help` lists them", file=sys.stderr)
         return 2
-    # A notebook's environment names a drawing back end that is not there outside of it, and matplotlib will not start;
-    # and a file random.py in the working folder must not stand in for Python's own in the processes that a job starts.
-    os.environ.update(MPLBACKEND="agg", PYTHONSAFEPATH="1")
+    set_environment()
     module = importlib.import_module(module_name(argv[0]))
     parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
