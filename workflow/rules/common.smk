@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -85,6 +86,20 @@ wildcard_constraints:
 
 # Snakemake compares params with those of the run that made a file, but not those that are functions of `threads`. So
 # what decides a result stands in params as `identity`, and what only says how it is made depends on `threads`.
+
+
+STARTED = time.time()
+
+
+def show_warnings():
+    """Print each warning of this run's jobs once, with the log that has it: nobody reads the logs of a success."""
+    found = {}
+    for log in sorted(Path(config["results"], "logs").rglob("*.log")):
+        if log.stat().st_mtime >= STARTED:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            found = {line: log for line in lines if line.startswith("warning: ")} | found
+    for line, log in found.items():
+        print(f"{line} ({log})", file=sys.stderr)
 
 
 def blurdiff(wildcards, threads):
