@@ -145,6 +145,41 @@ def test_wrong_types_and_values_out_of_range(refusal, key):
         assert len(line) < 400
 
 
+@pytest.mark.parametrize("key", [key for key, (_, part) in PLACES.items() if part.get("format") == "path"])
+def test_home_and_variables_are_filled_in_wherever_a_path_stands(refusal, monkeypatch, key):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DISK", "/disk")
+    path = PLACES[key][0]
+    raw = with_value(path, "~/$DISK/${DISK}_2/c")
+    raw["datasets"]["rooms"] |= {"synthetic": None} if key.endswith("lmdb") else {}
+    node = config.check_config(raw)
+    for part in path:
+        node = node[part]
+    assert node == "/home/me//disk//disk_2/c"
+    for unknown in ("$NO_SUCH/c", "${NO_SUCH}/c", "~no-such-user/c"):
+        line = refusal(with_value(path, unknown))
+        assert line.startswith(f"{key}: {unknown}") and ("NO_SUCH is not set" in line or "~no-such-user" in line)
+
+
+def test_every_key_that_is_a_path_is_one():
+    paths = {key.rpartition(".")[2] for key, (_, part) in PLACES.items() if part.get("format") == "path"}
+    assert paths == {"results", "store", "lmdb", "weights", "f_table", "power"}
+
+
+@pytest.mark.parametrize("text", ["2024_01", "1e3", "1.5", "on", "0x10"])
+def test_text_that_reads_as_a_number_is_told_how_to_be_written(tmp_path, capsys, text):
+    path = tmp_path / "c.yaml"
+    written = yaml.safe_dump({**VALID, "results": "HERE"})
+    path.write_text("\ufeff" + written.replace("HERE", f'"{text}"'), encoding="utf-8")
+    assert config.load_config(path)["results"] == text
+    path.write_text(written.replace("HERE", text))
+    if cli.main(["settings", "--config", str(path)]):
+        error = capsys.readouterr().err
+        assert "results: must be text" in error and "quotes" in error and "file" in error
+    else:
+        assert text == "1e3"  # text in YAML
+
+
 @pytest.mark.parametrize("key", NAMED)
 def test_misspelt_names(refusal, key):
     path, part = PLACES[key]

@@ -1,5 +1,7 @@
 import argparse
+import getpass
 import importlib
+import os
 import subprocess
 import sys
 
@@ -53,6 +55,42 @@ def fake_stage(monkeypatch, run):
     module = argparse.Namespace(__doc__="Nothing.", add_arguments=lambda parser: None, run=run)
     monkeypatch.setitem(sys.modules, "blurdiff.commands.fake", module)
     monkeypatch.setitem(cli.STAGES, "fake", "nothing")
+
+
+def test_paths_of_every_option_may_have_a_home_and_variables(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DISK", "/disk")
+    seen = []
+    fake_stage(monkeypatch, seen.append)
+
+    def add_arguments(parser):
+        for name in ("--output", "--settings", "--label", "--n"):
+            parser.add_argument(name, type=int if name == "--n" else None)
+        parser.add_argument("--images", nargs="+")
+
+    sys.modules["blurdiff.commands.fake"].add_arguments = add_arguments
+    settings = '{"label": "$DISK"}'
+    words = ["--output=~/a", "--settings", settings, "--label", "cost $5", "--n", "3", "--images", "$DISK/1", "./~"]
+    assert cli.main(["fake", *words]) == 0
+    expected = {"output": "/home/me/a", "settings": settings, "label": "cost $5", "n": 3, "images": ["/disk/1", "./~"]}
+    assert vars(seen[0]) == expected
+    assert cli.main(["fake", "--images", "a", "$NO_SUCH/b"]) == 1
+    assert capsys.readouterr().err.startswith("error: --images: $NO_SUCH/b: the variable NO_SUCH is not set")
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_id_without_a_name_has_a_cache(monkeypatch, error):
+    def fail():
+        raise error("uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    fake_stage(monkeypatch, lambda arguments: None)
+    assert cli.main(["fake"]) == 0
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"].endswith(f"torchinductor_{os.getuid()}")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    assert cli.main(["fake"]) == 0
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (75, 75)])

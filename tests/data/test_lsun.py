@@ -165,13 +165,60 @@ MODES = {
     "palette.png": encode(picture().quantize(7), "PNG"),
     "bit.png": encode(picture().convert("1"), "PNG"),
     "alpha.png": encode(picture().convert("RGBA"), "PNG"),
-    "16-bit.png": encode(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"),
     "lossy.webp": encode(picture(), "WEBP"),
     "alpha.webp": encode(picture().convert("RGBA"), "WEBP"),
     "animated.gif": encode(picture(), "GIF", save_all=True, append_images=[picture(seed=1)]),
     "animated.webp": encode(picture(), "WEBP", save_all=True, append_images=[picture(seed=1)]),
     "two pages.tiff": encode(picture(), "TIFF", save_all=True, append_images=[picture(seed=1)]),
 }
+
+
+def tiff(dtype, bits=16, photometric=1, data=None):
+    """A grey TIFF of 16×1 pixels in this byte order and number format; RAMP unless `data` are given."""
+    dtype = np.dtype(dtype)
+    order, data = "<>"[dtype.str[0] == ">"], RAMP.astype(dtype).tobytes() if data is None else data
+    kind = {"u": 1, "i": 2, "f": 3}[dtype.kind]
+    tags = {256: 16, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(data), 339: kind}
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    start = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}I", 8 + len(data))
+    return start + data + struct.pack(f"{order}H", len(tags)) + b"".join(entries) + bytes(4)
+
+
+RAMP = np.arange(16, dtype=np.uint16) * 4369  # 0 to 65535: of 8 bits it is 0, 17, … 255
+GREY16 = Image.fromarray(RAMP[None])
+TWELVE = "".join(f"{value >> 4:03x}" for value in RAMP.tolist())
+DEEP = {
+    "16.png": encode(GREY16, "PNG"),
+    "16.jp2": encode(GREY16, "JPEG2000"),
+    "16 packed.tiff": encode(GREY16, "TIFF", compression="tiff_lzw"),
+    "16 little-endian.tiff": tiff("<u2"),
+    "16 big-endian.tiff": tiff(">u2"),
+    "16 white is zero.tiff": tiff("<u2", photometric=0, data=(65535 - RAMP).tobytes()),
+    "12.tiff": tiff("<u2", bits=12, data=bytes.fromhex(TWELVE)),
+    "16.ppm": b"P5 16 1 65535 " + RAMP.astype(">u2").tobytes(),
+    "12.ppm": b"P5 16 1 4095 " + (RAMP >> 4).astype(">u2").tobytes(),
+    "16 RGB.ppm": b"P6 16 1 65535 " + RAMP.repeat(3).astype(">u2").tobytes(),
+    "16 text.ppm": b"P2 16 1 65535 " + " ".join(map(str, RAMP)).encode(),
+}
+NO_WHITE = {
+    "signed 16": tiff("<i2"),
+    "32 bits": tiff("<u4", bits=32),
+    "signed 32": tiff(">i4", bits=32),
+    "floating-point": tiff("<f4", bits=32),
+    "floating-point PPM": b"Pf 16 1 1.0 " + RAMP.astype(">f4").tobytes(),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_more_than_eight_bits_are_scaled(name):
+    decoded = np.asarray(lsun.decode_image(DEEP[name]))
+    assert np.abs(decoded[0].astype(int) - np.arange(16)[:, None] * 17).max() <= 1
+
+
+@pytest.mark.parametrize("name", NO_WHITE)
+def test_numbers_without_a_known_white_are_no_image(name):
+    with pytest.raises(lsun.CorruptRecord, match=r"mode [IF]\).*8 or 16 bits"):
+        lsun.decode_image(NO_WHITE[name])
 
 
 @pytest.mark.parametrize("name", MODES)

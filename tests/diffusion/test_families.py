@@ -61,7 +61,8 @@ def test_given_power(tmp_path):
     np.savetxt(tmp_path / "row.csv", d[None], delimiter=",")
     D = np.random.default_rng(0).uniform(0.1, 1, (6, 6))
     np.savetxt(tmp_path / "grid.csv", D, delimiter=",")
-    for name, expected in (("d.csv", np.outer(d, d)), ("row.csv", np.outer(d, d)), ("grid.csv", D)):
+    (tmp_path / "excel.csv").write_text("\ufeff" + (tmp_path / "d.csv").read_text(), encoding="utf-8")
+    for name, expected in {"grid.csv": D, **dict.fromkeys(["d.csv", "row.csv", "excel.csv"], np.outer(d, d))}.items():
         process = build(6, basis="haar", power=str(tmp_path / name))
         np.testing.assert_allclose(process.log_D[0].exp().numpy(), expected, rtol=1e-14)
 

@@ -127,8 +127,15 @@ def write(path, text):
     return str(path)
 
 
-def test_table(tmp_path):
-    path = write(tmp_path / "f.csv", "i,f\n0,0\n250,0.1\n1000,0.4\n")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "i,f\n0,0\n250,0.1\n1000,0.4\n",
+        "\ufefff, i ,remark\r\n0,0,\r\n 0.1 , 250,a\r\n0.4,1000\r\n\r\n",  # as Excel and people write it
+    ],
+)
+def test_table(tmp_path, text):
+    path = write(tmp_path / "f.csv", text)
     f = schedules.blur_schedule("table", 0.0, N, table=path)
     assert f.shape == (N + 1,)
     assert f[[0, 125, 250, 500, 1000]] == pytest.approx([0, 0.05, 0.1, 0.2, 0.4])
@@ -148,9 +155,10 @@ def test_table(tmp_path):
         ("i,f\n0,0\nnan,.1\n1000,.2\n", "must increase"),
         ("i,f\n0,0\n1000,much\n", "columns i and f"),
         ("i,f\n0,0\n1000\n", "columns i and f"),
-        ("step,f\n0,0\n1000,1\n", "columns i and f"),
         ("i,f\n0,0\n", "at least two rows"),
-        ("", "at least two rows"),
+        ("", "columns i and f"),
+        ("step, f\n0,0\n1000,1\n", "columns i and f.*found 'step', 'f'"),
+        ("\ufeffi;f\n0;0\n1000;1\n", "columns i and f.*found 'i;f'"),
         ("\x00i,f\n0,0\n\x00\n", "i and f"),
     ],
 )

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import hashlib
 import math
 import os
@@ -6,8 +8,10 @@ import sys
 
 import pytest
 
+from blurdiff.data import unfinished
 from blurdiff.errors import UserError
-from blurdiff.runtime import files
+from blurdiff.runtime import files, locks
+from blurdiff.store.store import locked, publish
 
 
 @pytest.fixture
@@ -48,6 +52,58 @@ def test_full_disk_is_one_clear_line(tmp_path):
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def refuse(monkeypatch, name, number, folders=False):
+    """Make a function of os fail, as on file systems that do not have it; with `folders` for folders alone."""
+    real = getattr(os, name)
+
+    def function(target, *arguments, **options):
+        if not folders or os.path.isdir(target):
+            raise OSError(number, os.strerror(number))
+        return real(target, *arguments, **options)
+
+    monkeypatch.setattr(os, name, function)
+
+
+NICETIES = [
+    ("fsync", errno.EINVAL, True), ("fsync", errno.ENOSYS, False), ("fsync", errno.EOPNOTSUPP, False),
+    ("chmod", errno.EPERM, False), ("chmod", errno.EOPNOTSUPP, False), ("link", errno.EPERM, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "number", "folders"), NICETIES)
+def test_what_a_file_system_does_not_offer_stops_no_write(tmp_path, monkeypatch, name, number, folders):
+    refuse(monkeypatch, name, number, folders)
+    files.write_text(tmp_path / "a.txt", "whole")
+    with files.atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "a.txt").write_text("whole")
+    publish(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert {path.read_text() for path in tmp_path.rglob("*.txt")} == {"whole"}
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "a.txt", "b.txt", "folder"]
+
+
+@pytest.mark.parametrize("number", files.LOST)
+def test_a_write_that_did_not_reach_the_disk_is_an_error(tmp_path, monkeypatch, number):
+    refuse(monkeypatch, "fsync", number)
+    with pytest.raises(UserError, match="cannot write .*a.txt"):
+        files.write_text(tmp_path / "a.txt", "lost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_writing_goes_on_and_what_needs_them_says_so(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    files.write_text(tmp_path / "a.txt", "whole")
+    with unfinished.held(tmp_path / "images.npy"):
+        assert "cannot be locked" in capsys.readouterr().err
+    (tmp_path / "lock").write_text("process 1 on a host that is long gone")
+    assert locks.lock_holder(tmp_path) is None
+    for hold in (locks.held, locked):
+        with pytest.raises(UserError, match="cannot lock .*lock: No locks available"), hold(tmp_path):
+            raise AssertionError("not reached")
 
 
 def test_folder_that_cannot_be_written(tmp_path):

@@ -42,10 +42,11 @@ def environment(**more):
 def torchrun(tmp_path):
     """A function that trains on two processes, each running `before` first; returns torchrun's status and messages."""
 
-    def run(arguments, before=""):
+    def run(arguments, before="", within=()):
         script = tmp_path / "main.py"
         script.write_text(before + MAIN)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+        command = [*within, sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+        command += ["--nproc-per-node", "2", str(script)]
         process = subprocess.Popen([*command, *arguments], env=environment(), stderr=subprocess.PIPE, text=True)
         try:
             _, text = process.communicate(timeout=240)
@@ -96,6 +97,30 @@ def assert_close(folder, other):
     for a, b in zip(losses(folder), losses(other), strict=True):
         assert [cell == "" for cell in a] == [cell == "" for cell in b]
         assert [float(cell) for cell in a if cell] == pytest.approx([float(cell) for cell in b if cell], rel=1e-4)
+
+
+NAMELESS = ["unshare", "-n", "-u", "sh", "-c", 'ip link set lo up && hostname node-without-dns && exec "$@"', "sh"]
+
+
+@pytest.mark.skipif(subprocess.run([*NAMELESS, "true"], capture_output=True).returncode != 0, reason="needs unshare")
+def test_a_machine_that_does_not_know_its_own_name(settings, torchrun, arguments, tmp_path):
+    settings["training"].update(gpus=2)
+    status, text = torchrun(arguments(settings), within=NAMELESS)
+    assert status == 0, text
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_who_waits_for_the_others_says_so(settings, arguments):
+    settings["training"].update(gpus=2)
+    before = "from blurdiff.runtime import waiting\nwaiting.SILENT_SECONDS = 0.1\n"
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    command = [sys.executable, "-c", before + MAIN, *arguments(settings)]
+    process = subprocess.Popen(command, env=environment(**alone), stderr=subprocess.PIPE, text=True)
+    try:
+        assert "waiting for all 2 processes of this training at 127.0.0.1:" in process.stderr.readline()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_two_processes_train_what_one_does(settings, straight, torchrun, arguments, train, tmp_path, folder):

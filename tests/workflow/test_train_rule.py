@@ -32,7 +32,8 @@ def test_one_process(command):
 
 def test_several_gpus(command):
     line, gpus, rule = command("--resources", "gpu=2", gpus=2, device="cuda")
-    assert line == "python -m torch.distributed.run --standalone --nproc-per-node=2 -m blurdiff train"
+    place = "--standalone --local-addr 127.0.0.1"
+    assert line == f"python -m torch.distributed.run {place} --nproc-per-node=2 -m blurdiff train"
     assert gpus == "2"
     assert "OMP_NUM_THREADS=2" in rule
     assert "--threads 4" in rule

@@ -52,7 +52,7 @@ def run_snakemake(folder: Path, *arguments: str, status: int | None = 0) -> str:
     kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS")
     environment = {key: value for key, value in os.environ.items() if key in kept}
     environment |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]
+    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]
     done = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250
     )
@@ -82,6 +82,8 @@ def finished(tmp_path_factory) -> Path:
     """A folder in which the tiny workflow has run from beginning to end. Tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("tiny")
     write_lmdb(folder / "data" / "photos_lmdb", 8)
+    for name in ("random", "pickle", "json", "tempfile"):  # no job, and no process of one, takes these for Python's own
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the working folder')")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
     tiny(folder)
     return folder
@@ -311,7 +313,7 @@ def test_a_figure_of_two_hundred_runs(tmp_path):
     (tmp_path / "many.yaml").write_text(yaml.safe_dump(config))
 
     def snakemake(*options: str) -> None:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", "many.yaml"]
+        command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", "many.yaml"]
         done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
 

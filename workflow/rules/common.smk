@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,9 @@ if not SRC.is_dir():
 sys.path.insert(0, str(SRC))
 # `.venv/bin/snakemake` works in a shell where no environment is activated; one of --use-conda still comes first.
 os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+# The Snakemake of a job on a node starts as `python -m snakemake`. (Rules of another workflow may want their folder.)
+if not workflow.modifier.skip_configfile:
+    os.environ.update(PYTHONSAFEPATH="1")
 # conda's Python would import from ~/.local first.
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
@@ -84,9 +88,23 @@ wildcard_constraints:
 # what decides a result stands in params as `identity`, and what only says how it is made depends on `threads`.
 
 
+STARTED = time.time()
+
+
+def show_warnings():
+    """Print each warning of this run's jobs once, with the log that has it: nobody reads the logs of a success."""
+    found = {}
+    for log in sorted(Path(config["results"], "logs").rglob("*.log")):
+        if log.stat().st_mtime >= STARTED:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            found = {line: log for line in lines if line.startswith("warning: ")} | found
+    for line, log in found.items():
+        print(f"{line} ({log})", file=sys.stderr)
+
+
 def blurdiff(wildcards, threads):
-    """The start of a stage's command line."""
-    return f"PYTHONPATH={shlex.quote(str(SRC))} python -m blurdiff"
+    """The start of a stage's command line. A random.py in the working folder is none of the library's."""
+    return f"PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(SRC))} python -m blurdiff"
 
 
 def settings_of(wildcards):
@@ -142,7 +160,8 @@ def trainer(wildcards, threads):
         return command
     variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
-    launch, place = "", "--standalone"
+    # By its own name a machine may not find itself.
+    launch, place = "", "--standalone --local-addr 127.0.0.1"
     if nodes > 1:
         launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
         place = (

@@ -5,12 +5,15 @@ does not need it must not import it, and the overview (`blurdiff --help`) import
 """
 
 import argparse
+import getpass
 import importlib
 import os
 import sys
+import tempfile
 
 from blurdiff import __version__
 from blurdiff.errors import UserError
+from blurdiff.runtime.files import expand_path
 
 STAGES = {
     "synthesize": "draw a synthetic data set and write it as an LSUN-format LMDB",
@@ -36,6 +39,9 @@ STAGES = {
 }
 
 
+NO_PATHS = {"label", "url"}  # options whose text stays as it is given
+
+
 def module_name(stage: str) -> str:
     """The module of a stage."""
     return f"blurdiff.commands.{stage.replace('-', '_')}"
@@ -50,6 +56,35 @@ def overview() -> str:
     )
 
 
+def with_paths(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with `~` and `$VARIABLE` filled in wherever a path may stand; UserError that names the option."""
+
+    def expanded(value: object) -> object:
+        if isinstance(value, list):
+            return [expanded(item) for item in value]
+        # What begins like JSON is settings itself.
+        return expand_path(value) if isinstance(value, str) and not value.lstrip().startswith(("{", "[")) else value
+
+    for name, value in vars(arguments).items():
+        try:
+            setattr(arguments, name, value if name in NO_PATHS else expanded(value))
+        except UserError as error:
+            raise UserError(f"--{name.replace('_', '-')}: {error}") from error
+    return arguments
+
+
+def set_environment() -> None:
+    """What no environment of a user may change or lack, for this process and those that it starts."""
+    # A notebook's environment names a drawing back end that is not there outside of it, and matplotlib will not start;
+    # and a file random.py in the working folder must not stand in for Python's own in the processes that a job starts.
+    os.environ.update(MPLBACKEND="agg", PYTHONSAFEPATH="1")
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have: PyTorch calls its cache by that name
+        cache = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; returns the exit status: 0 done, 1 bad input (one line on stderr), 2 wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
@@ -62,15 +97,14 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in STAGES:
         print(f"error: no stage named {argv[0]!r}; `blurdiff --help` lists them", file=sys.stderr)
         return 2
-    # A notebook's environment names a drawing back end that is not there outside of it, and matplotlib will not start.
-    os.environ["MPLBACKEND"] = "agg"
+    set_environment()
     module = importlib.import_module(module_name(argv[0]))
     parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     module.add_arguments(parser)
     arguments = parser.parse_args(argv[1:])
     try:
-        return module.run(arguments) or 0
+        return module.run(with_paths(arguments)) or 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

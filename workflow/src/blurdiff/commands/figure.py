@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = {name: getattr(arguments, name) for name in figure.options}
     read = inputs.read_inputs(figure, vars(arguments), runs)
     counts = inputs.read_counts(arguments.manifests, runs)
-    with style.style():
+    with style.style(labels.own_texts(runs)):
         drawn, caption = figures.function(figure.draw)(runs, **read, **options)
         style.save(drawn, arguments.output, arguments.pdf, f"blurdiff {arguments.name}")
     files.write_text(arguments.caption, caption + labels.images_note(runs, counts) + "\n")

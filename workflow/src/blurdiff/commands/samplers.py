@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     runs = labels.read_runs(arguments.settings)
     table = samplers.read_studies(arguments.studies)
-    with style.style():
+    with style.style(labels.own_texts(runs)):
         figure, caption = samplers.draw(table, runs)
         with atomic_path(arguments.csv) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")

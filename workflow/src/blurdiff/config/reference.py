@@ -59,10 +59,9 @@ def row(field: dataclasses.Field) -> tuple[str, ...]:
         kind, range_ = "name", ", ".join(f"`{name}`" for name in schema["enum"] if name is not None)
     else:
         types = schema.get("type", "array")
-        kind = TYPES[types if isinstance(types, str) else types[0]]
-        range_ = limits(schema) + (
-            f", `{schema['pattern'].strip('^$')}`" if "number" in types and "pattern" in schema else ""
-        )
+        kind = schema.get("format") or TYPES[types if isinstance(types, str) else types[0]]
+        word = f", `{schema['pattern'].strip('^$')}`" if "number" in types and "pattern" in schema else ""
+        range_ = limits(schema) + word
         if kind == "list":
             kind = f"list of {TYPES.get(schema.get('items', {}).get('type'), 'section')}s"
             range_ = limits(schema.get("items", {}))

@@ -20,6 +20,7 @@ from blurdiff.config.keys import REQUIRED, Section, default_of, integer, list_of
 from blurdiff.config.settings import (
     FIGURES,
     NAME,
+    PATH,
     PRESETS,
     SECTIONS,
     SEED,
@@ -32,6 +33,7 @@ from blurdiff.config.settings import (
     TrainingConfig,
 )
 from blurdiff.errors import UserError
+from blurdiff.runtime.files import expand_path
 
 TYPE_NAMES = {
     "integer": "a whole number",
@@ -68,7 +70,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def read_yaml(path: str | Path) -> object:
     """The content of a YAML (or JSON) file; raises UserError with file and line when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         with contextlib.suppress(ValueError):
             return json.loads(text)  # JSON first: in YAML its 5e-05 would be text
         return yaml.load(text, _Loader)
@@ -130,8 +132,8 @@ def config_schema() -> dict:
         "additionalProperties": False,
         "required": ["datasets", "training", "runs"],
         "properties": {
-            "results": {**TEXT, "default": "results"},
-            "store": {**TEXT, "default": ".blurdiff/store"},
+            "results": {**PATH, "default": "results"},
+            "store": {**PATH, "default": ".blurdiff/store"},
             "resolution": {**integer(4, 1024), "default": 64},
             "datasets": {"type": "object", "minProperties": 1, "propertyNames": NAME, "additionalProperties": dataset},
             **sections,
@@ -212,6 +214,8 @@ def _explain(error: Any) -> tuple[str, str]:
     if rule == "type":
         types = [limit] if isinstance(limit, str) else limit
         hint = number_hint(value) if isinstance(value, str) and {"number", "integer"} & set(types) else ""
+        if "string" in types and isinstance(value, bool | int | float):
+            hint = ": write it in quotes, in a config file (after --config quotes do not help)"
         return key_name(path), f"must be {' or '.join(TYPE_NAMES[name] for name in types)}, not {shown}{hint}"
     if rule == "enum":
         choices = ["null" if choice is None else choice for choice in limit]
@@ -241,10 +245,10 @@ def validate(value: object, schema: dict, name: str) -> None:
 
 
 def completed(value: Any, schema: dict, name: str, fill: bool = True, path: tuple = ()) -> Any:
-    """A valid value with defaults filled in, keys in the schema's order and numbers of the schema's type.
+    """A valid value with defaults and `~` of paths filled in, keys in the schema's order, numbers of the schema's type.
 
     1 and 1.0 must not make two fingerprints of one model, so that a number becomes a float and an integer an int.
-    Raises UserError for numbers that are not finite.
+    Raises UserError for numbers that are not finite, and paths that cannot be filled in.
     """
     if isinstance(value, dict):
         fill = fill and not schema.get("partial")
@@ -260,6 +264,11 @@ def completed(value: Any, schema: dict, name: str, fill: bool = True, path: tupl
         return result
     if isinstance(value, list):
         return [completed(item, schema["items"], name, fill, (*path, k)) for k, item in enumerate(value)]
+    if isinstance(value, str) and schema.get("format") == "path":
+        try:
+            return expand_path(value)
+        except UserError as error:
+            raise UserError(f"{name}: {key_name(path)}: {error}") from error
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     try:

@@ -12,6 +12,7 @@ from blurdiff.config.keys import REQUIRED, Section, integer, key, list_of, nulla
 
 TRUTH = {"type": "boolean"}
 TEXT = {"type": "string", "minLength": 1}
+PATH = {**TEXT, "format": "path"}  # `~` and `$VARIABLE` are filled in (schema.completed)
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]*$"}
 SEED = integer(0, 2**32 - 1)
 DEVICE = one_of("cpu", "cuda")
@@ -76,7 +77,7 @@ class ProcessConfig(Section):
     )
     power: str = key(
         "blur",
-        TEXT,
+        PATH,
         "what one blur leaves of a mode: the blur's eigenvalues (`blur`), heat dissipation e^(−λσ²/2) (`heat`), or R or"
         " R×R numbers from a CSV (its path)",
         is_file_unless=("blur", "heat"),
@@ -92,7 +93,7 @@ class ProcessConfig(Section):
     )
     f_table: str | None = key(
         None,
-        nullable(TEXT),
+        nullable(PATH),
         "path of a CSV with the columns i and f, for `f_type: table`",
         is_file_unless=(None,),
     )
@@ -294,7 +295,7 @@ class EvaluationConfig(Section):
         " with its package (then it is called FD-EfficientNet-Lite0)",
     )
     weights: str | None = key(
-        None, nullable(TEXT), "path of pytorch-fid's weights (null: pytorch-fid downloads them on first use)"
+        None, nullable(PATH), "path of pytorch-fid's weights (null: pytorch-fid downloads them on first use)"
     )
     batch_size: int = key(64, integer(1), "images at once", how=True)
     floor_repeats: int = key(3, integer(1), "how often the real-against-real floor is drawn")
@@ -312,7 +313,7 @@ class DatasetConfig(Section):
     n_images: int | None = key(None, nullable(integer(2, 10_000_000)), "how many to draw (synthetic only; null: 2048)")
     seed: int | None = key(None, nullable(SEED), "of the drawing (synthetic only; null: 0)")
     lmdb: str | None = key(
-        None, nullable(TEXT), "folder of an LSUN-format LMDB: keys of 40 hex digits, values encoded images"
+        None, nullable(PATH), "folder of an LSUN-format LMDB: keys of 40 hex digits, values encoded images"
     )
     download: str | None = key(
         None,

@@ -19,7 +19,7 @@ from blurdiff import __version__
 from blurdiff.data.archive import count_bytes
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
-from blurdiff.runtime.files import read_json, write_json
+from blurdiff.runtime.files import fsync, read_json, write_json
 
 TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces of data
 LONGEST_WAIT = 60  # seconds between two attempts
@@ -116,7 +116,7 @@ def transfer(session: requests.Session, url: str, file: BinaryIO, state: Path, k
                 advance(len(chunk))
     if have < total:
         raise Dropped("the connection ended early")
-    os.fsync(file.fileno())
+    fsync(file.fileno())
 
 
 def total_length(response: requests.Response, url: str, known_size: int | None) -> int:

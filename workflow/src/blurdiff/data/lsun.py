@@ -15,7 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 import lmdb
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from blurdiff.data.lsun_facts import download_hint
 from blurdiff.errors import UserError
@@ -23,6 +25,8 @@ from blurdiff.errors import UserError
 MAX_PIXELS = 64_000_000
 # Raster formats only: Pillow would run Ghostscript on an EPS file.
 FORMATS = ("WEBP", "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+
+WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation
 
 _KEY = re.compile(rb"[0-9a-fA-F]{40}")
 
@@ -178,10 +182,11 @@ def quiet() -> Iterator[None]:
 def decode_image(value: bytes) -> Image.Image:
     """Decode an image file to RGB, as `Image.open(…).convert("RGB")` does (torchvision's LSUN class does the same).
 
-    So palettes, CMYK and 16-bit values convert as Pillow converts them, transparency is dropped, and an animation
-    gives its first frame. Raises CorruptRecord for a value that is empty, truncated or no image, and for one whose
-    header claims more than 64 megapixels (before anything is decoded); MemoryError is passed on. Pillow's warnings are
-    left to the caller (`quiet`).
+    So palettes and CMYK convert as Pillow converts them, transparency is dropped, an animation gives its first frame,
+    and an orientation in EXIF is ignored. One channel of more than 8 bits is scaled, where Pillow would clip it at 255
+    (`to_rgb`). Raises CorruptRecord for a value that is empty, truncated or no image, for one that does not say which
+    value is white, and for one whose header claims more than 64 megapixels (before anything is decoded); MemoryError
+    is passed on. Pillow's warnings are left to the caller (`quiet`).
     """
     if not value:
         raise CorruptRecord("empty value")
@@ -191,7 +196,7 @@ def decode_image(value: bytes) -> Image.Image:
         if width * height > MAX_PIXELS:
             raise CorruptRecord(f"too large: {width} x {height} pixels")
         image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy an image that is RGB
+        return to_rgb(image)
     except (CorruptRecord, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -201,3 +206,25 @@ def decode_image(value: bytes) -> Image.Image:
         raise CorruptRecord("too large: more pixels than Pillow opens") from error
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise CorruptRecord(" ".join(f"{type(error).__name__}: {error}".split())) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A loaded image as RGB of 8 bits; CorruptRecord where its numbers have no known white.
+
+    Grey of 9 to 16 bits is scaled: 2^bits − 1 is white. Pillow opens it in a mode I;16 (a PPM in mode I, scaled to 16
+    bits); of its other modes, I is made of signed or 32-bit numbers and F of floating-point ones, which say nothing of
+    their range.
+    """
+    if image.mode == "RGB":
+        return image  # convert would copy it
+    if image.mode[0] not in "IF":
+        return image.convert("RGB")
+    if not (image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")):
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
+        raise CorruptRecord(f"{kind} values (mode {image.mode}), whose range is not known; save it with 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF, whose 12 bits Pillow leaves as they are, as it does a black 1
+    white = 2 ** tags[BITSPERSAMPLE][0] - 1 if BITSPERSAMPLE in tags else 65535
+    grey = (np.asarray(image).astype(np.uint32) * 255 + white // 2) // white
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

@@ -21,10 +21,11 @@ import PIL
 
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
-from blurdiff.runtime.files import atomic_path, read_json, sync, write_json
+from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_json
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
+from blurdiff.runtime.waiting import waiting_for
 
-FORMAT = 1  # to be raised when the same LMDB and settings would give other images
+FORMAT = 2  # to be raised when the same LMDB and settings would give other images
 JOURNAL_SECONDS = 5.0
 
 
@@ -80,7 +81,8 @@ class Unfinished:
         except OSError as error:
             return f"{error.strerror}"
         # Workers of a dead process may still be about to write (see `open_to_write`).
-        lock(descriptor, fcntl.LOCK_EX)
+        with waiting_for(f"processes of an interrupted run, which may still write {self.array}"):
+            lock(descriptor, fcntl.LOCK_EX)
         lock(descriptor, fcntl.LOCK_UN)
         digest, end = hashlib.sha256(), arrays.offset(position.images, self.resolution)
         try:
@@ -127,7 +129,7 @@ class Unfinished:
         if self.position.records == 0 or (recently and not now) or self._lost:
             return
         self._lost = True  # unless fsync returns: after a failure, a second call may tell nothing of what was lost
-        os.fsync(self.descriptor)
+        fsync(self.descriptor)
         self._lost = False
         journal = {"identity": self.identity, "position": asdict(self.position), "sha256": self.digest.hexdigest()}
         write_json(self.journal, {**journal, "check": fingerprint(journal)})

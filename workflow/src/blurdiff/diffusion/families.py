@@ -45,7 +45,7 @@ def log_attenuation(basis: Basis, settings: ProcessConfig, scale: float = 1.0) -
         log_d = -basis.laplacian * (settings.sigma * scale) ** 2 / 2
     else:
         try:
-            given = np.loadtxt(Path(power), delimiter=",", ndmin=2)
+            given = np.loadtxt(Path(power), delimiter=",", ndmin=2, encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             text = f"{power!r} is neither blur nor heat nor the path of a CSV of numbers"
             raise UserError(f"process.power: {text} ({' '.join(str(error).split())})") from error

@@ -84,13 +84,19 @@ def blur_schedule(
 
 def read_table(path: str | Path, n_timesteps: int) -> np.ndarray:
     """A blur schedule from a CSV with the columns i (increasing from 0 to N) and f (≥ 0), interpolated linearly."""
+    names: list[str] = []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [(float(row["i"]), float(row["f"])) for row in csv.DictReader(file)]
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte-order mark
+            names, *lines = csv.reader(file)
+        names = [name.strip() for name in names]
+        rows = [(float(line[names.index("i")]), float(line[names.index("f")])) for line in lines if line]
     except OSError as error:
         raise UserError(f"process.f_table: cannot read {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"process.f_table: {path} needs the columns i and f with a number in every row") from error
+    except (IndexError, ValueError, csv.Error) as error:
+        found = f", found {', '.join(map(repr, names))}" if names else ""
+        raise UserError(
+            f"process.f_table: {path} needs the columns i and f with a number in every row{found}"
+        ) from error
     if len(rows) < 2:
         raise UserError(f"process.f_table: {path} needs at least two rows")
     i, f = np.array(rows).T

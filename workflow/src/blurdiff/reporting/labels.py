@@ -85,6 +85,11 @@ def variant_label(settings: Mapping, with_direction: bool = False) -> str:
     return ", ".join(words)
 
 
+def own_texts(runs: Sequence[Mapping]) -> list[str]:
+    """What figures show of the user's own words: labels of data sets, names of tables."""
+    return distinct(text for run in runs for text in (data_label(run), schedule_label(run["process"])))
+
+
 def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
     """One label per run, without its data set: schedule and variant, and whatever else tells the runs apart.
 

@@ -1,13 +1,15 @@
 """The look of all figures: fonts, sizes, colours, and how a figure becomes a PNG and a PDF."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import seaborn
 from matplotlib.figure import Figure
 
+from blurdiff.reporting import fonts
 from blurdiff.runtime.files import atomic_path
 
 TEXT_WIDTH = 6.9  # inches: a page of two columns
@@ -29,14 +31,21 @@ OTHER_LOOKS = [
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
-    """Draw with our look, whatever the user's own matplotlib settings are, and leave those as they were."""
-    with matplotlib.rc_context():
+def style(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Draw with our look, whatever the user's own matplotlib settings are, and leave those as they were.
+
+    `texts` are labels of the user's, which may be in any script.
+    """
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # fonts.families says it, once and with the label
         matplotlib.rcdefaults()
         matplotlib.use("agg")
-        seaborn.set_theme(context="paper", style="ticks", font="DejaVu Sans")
+        seaborn.set_theme(context="paper", style="ticks", font=fonts.OWN)
         matplotlib.rcParams.update(
             {
+                "font.family": fonts.families(texts),
                 "font.size": 8,
                 "axes.labelsize": 8,
                 "axes.titlesize": 8,

@@ -1,6 +1,7 @@
 """Files that are either complete or absent: written under a temporary name, synced, then renamed."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from blurdiff.errors import UserError
+
+# What fsync says when data did not reach the disk; anything else means that it is not offered.
+LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -29,7 +33,7 @@ def atomic_path(path: str | os.PathLike, rename_to: Callable[[Path], Path] | Non
     with _temporary(path, path.stem, path.suffix, _make_file) as temporary:
         try:
             yield temporary
-            os.chmod(temporary, 0o666 & ~current_umask())
+            _share(temporary, 0o666)
             sync(temporary)
             os.replace(temporary, rename_to(temporary) if rename_to else path)
             sync(path.parent)
@@ -55,7 +59,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             yield temporary
             for entry in [*temporary.iterdir(), temporary]:
                 sync(entry)
-            os.chmod(temporary, 0o777 & ~current_umask())
+            _share(temporary, 0o777)
             os.replace(temporary, path)
             sync(path.parent)
         except OSError as error:
@@ -92,6 +96,12 @@ def _make_file(**names: Any) -> str:
     return name
 
 
+def _share(path: Path, mode: int) -> None:
+    """Give a temporary, which is private, the permissions that the umask leaves; some file systems have fixed ones."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, mode & ~current_umask())
+
+
 def _remove_abandoned(folder: Path, stem: str, suffix: str) -> None:
     """Delete temporaries of this name whose writer is dead: those whose lock is free."""
     pattern = re.compile(rf"\.{re.escape(stem)}\.[a-z0-9_]{{8}}{re.escape(suffix)}")
@@ -108,6 +118,20 @@ def _remove_abandoned(folder: Path, stem: str, suffix: str) -> None:
                 os.close(descriptor)
 
 
+def expand_path(path: str) -> str:
+    """A path with `~` and `$VARIABLE` filled in, as a shell does it.
+
+    Raises UserError for a variable that is not set and for a home that nobody has, rather than make a folder `~`.
+    """
+    for plain, braced in re.findall(r"\$(?:(\w+)|\{([^}]*)\})", path, re.ASCII):
+        if (plain or braced) not in os.environ:
+            raise UserError(f"{path}: the variable {plain or braced} is not set; set it, or give a path without $")
+    full = os.path.expanduser(path)
+    if full.startswith("~"):
+        raise UserError(f"{path}: {full.split('/')[0]} is nobody's home here; give another path, or ./~")
+    return os.path.expandvars(full)
+
+
 def current_umask() -> int:
     """The process's umask, which can only be read by setting it."""
     umask = os.umask(0)
@@ -116,12 +140,24 @@ def current_umask() -> int:
 
 
 def sync(path: Path) -> None:
-    """Force a file's (or a folder's entries') content to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file's (or a folder's entries') content to the disk; OSError when that fails."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written but not listed
+        return
+    try:
+        fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync(descriptor: int) -> None:
+    """The same for an open file. A file system that does not offer it (EINVAL, ENOSYS …) has done what it can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in LOST:
+            raise
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

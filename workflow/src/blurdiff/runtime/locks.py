@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from blurdiff.errors import UserError
+
 
 def wait_for_lock(file: TextIO, busy: str) -> bool:
     """Lock an open file (mode "a+") for this process alone; returns whether another one had it.
@@ -55,14 +57,19 @@ def lock_holder(folder: Path) -> str | None:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return file.read().strip() or "another process"
+        except OSError:  # a file system without locks, on which nothing is trained
+            return None
     return None
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock without waiting for it; gives False when somebody else has it, or the folder is gone."""
+    """Hold the folder's lock without waiting for it; gives False when somebody else has it, or the folder is gone.
+
+    UserError when the file system has no locks: nobody knows then who uses the folder.
+    """
     try:
         file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115
     except OSError:
@@ -71,8 +78,10 @@ def held(folder: Path) -> Iterator[bool]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            raise UserError(f"cannot lock {file.name}: {error.strerror}; {folder} may be in use, and stays") from error
         sign_lock(file)
         yield same_file(file, folder / "lock")

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from blurdiff.config.settings import TrainingConfig
 from blurdiff.errors import UserError
+from blurdiff.runtime.waiting import waiting_for
 
 PATIENCE = timedelta(days=30)  # the first may wait for the lock of another training of the same model
 
@@ -88,14 +89,17 @@ def joined(training: TrainingConfig) -> Iterator[Ranks]:
         here = f"{started[0]} {'is' if started[0] == 1 else 'are'} here"
         raise UserError(
             f"training.gpus {training.gpus} × training.nodes {training.nodes} needs {size} processes, {here};"
-            f" start `torchrun --standalone --nproc-per-node {training.gpus} -m blurdiff train …`"
+            f" start `torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node {training.gpus} -m blurdiff train"
+            " …`"
             f" (several nodes: see config/README.md), or set both to 1"
         )
     on_gpu = training.device == "cuda"
     if on_gpu and torch.cuda.device_count() < training.gpus:
         raise UserError(f"training.gpus: {training.gpus} are wanted, PyTorch sees {torch.cuda.device_count()} here")
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        with waiting_for(f"all {size} processes of this training at {place}"):
+            dist.init_process_group("nccl" if on_gpu else "gloo")
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the {size} processes of this training did not find each other: {reason}") from error
