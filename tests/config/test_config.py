@@ -118,11 +118,11 @@ BAD = {
         "5 is more",
     ),
     "no data sets": (with_keys(datasets={}), "datasets", "must not be empty"),
-    "data set without a source": (with_keys(datasets={"rooms": {}}), "datasets.rooms", "no source of images"),
+    "data set without a source": (with_keys(datasets={"rooms": {}}), "datasets.rooms", "synthetic, lmdb, folder, zip"),
     "data set with two sources": (
         with_keys(datasets={"rooms": {"synthetic": "church", "lmdb": "x"}}),
         "datasets.rooms",
-        "both given",
+        "synthetic and lmdb",
     ),
     "no such synthetic kind": (
         with_keys(datasets={"rooms": {"synthetic": "kitchen"}}),

@@ -377,7 +377,7 @@ def test_the_workers_of_a_dead_process_are_waited_for(tmp_path, undisturbed, mon
     """One that still holds its lock may write into what the next process goes on with."""
     begun(tmp_path, undisturbed[0], monkeypatch)
     folder = tmp_path / ".images.npy.partial"
-    identity = {name: journal(tmp_path)["identity"][name] for name in ("lmdb", "records")}
+    identity = {name: journal(tmp_path)["identity"][name] for name in ("state", "records", "crop")}
     descriptor = unfinished.open_to_write(str(folder / "images.npy"))
     resumed = []
     thread = threading.Thread(target=lambda: resumed.append(unfinished.Unfinished(folder, identity, 8)))
