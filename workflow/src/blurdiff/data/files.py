@@ -83,7 +83,8 @@ class Files:
             raise UserError(
                 f"{self.path} holds no pictures (names that end in {', '.join(SUFFIXES)}), {held}; correct the path"
             )
-        self.note = f"{self.path}: {n_others:,} files are left out, as no picture's name ends so ({few})" * bool(others)
+        if others:
+            self.note = f"{self.path}: left out, as their names do not end as a picture's: {few} ({n_others:,} in all)"
         digest = hashlib.sha256()
         for record in found:
             digest.update(as_bytes(f"{record.key}\0{record.place}\n"))
@@ -174,6 +175,8 @@ class Zip(Files):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
+            if any(entry.header_offset < 0 for entry in entries):
+                raise zipfile.BadZipFile("its beginning is missing")
         except OSError as error:
             raise unreadable(self.path, error) from error
         except Exception as error:  # zipfile raises almost anything on damaged directories
