@@ -92,17 +92,8 @@ OPTIONS = {"resolution": 8, "workers": 1, "max_corrupt_fraction": 0.1}
 
 def command(folder, source, point="work:place:0"):
     kind = "zip" if source.suffix == ".zip" else "lmdb" if (source / "data.mdb").exists() else "folder"
-    arguments = [
-        "preprocess",
-        f"--{kind}",
-        source,
-        "--resolution",
-        "8",
-        "--workers",
-        "1",
-        "--max-corrupt-fraction",
-        "0.1",
-    ]
+    options = ["--resolution", "8", "--workers", "1", "--max-corrupt-fraction", "0.1"]
+    arguments = ["preprocess", f"--{kind}", source, *options]
     outputs = ["--output", folder / "images.npy", "--manifest", folder / "manifest.json"]
     return [sys.executable, "-c", DRIVER, point, *map(str, arguments + outputs)]
 
