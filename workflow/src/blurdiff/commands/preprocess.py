@@ -51,11 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if (arguments.part is None) != (arguments.parts is None):
         raise UserError("--part and --parts go together: --part 0 --parts 4 is the first of four")
-    [(kind, path)] = [
-        (name, path)
-        for name, source in SOURCES.items()
-        if not source.drawn and (path := vars(arguments)[source.option])
-    ]
+    given = {name: vars(arguments)[source.option] for name, source in SOURCES.items() if not source.drawn}
+    [(kind, path)] = [(name, path) for name, path in given.items() if path is not None]
     try:
         manifest = preprocess(
             path,

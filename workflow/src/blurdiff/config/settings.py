@@ -271,7 +271,7 @@ class EvaluationConfig(Section):
 
 @dataclass(frozen=True)
 class DatasetConfig(Section):
-    """A data set: give one source of images (the keys with the mark `source`)."""
+    """A data set: give one source of images, which are the keys marked as a `source`."""
 
     synthetic: str | None = key(
         None,
