@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Every prefix of the seeds in turn, so that what is finished is always a whole comparison."""
     config = load_config(arguments.configfile)
     shown = SHOW_PHOTOGRAPHS & config["figures"].keys()
-    if shown and any(dataset["lmdb"] for dataset in config["datasets"].values()):
+    if shown and not all(dataset["synthetic"] for dataset in config["datasets"].values()):
         raise UserError(f"{arguments.configfile}: figures.{min(shown)} shows photographs of the data set; remove it")
     deadline = time.monotonic() + 60 * arguments.minutes if arguments.minutes else None
     for n in range(1, len(config["seeds"]) + 1):

@@ -126,13 +126,13 @@ def test_preprocessing_gives_torchvisions_pixels(tmp_path, monkeypatch):
             assert work.items == 6 and work.has_processes and 3 * 64**2 < work.n_bytes < 3 * 64**2 + 40_000
             results += [work.result()] if row.implementation != preprocessing.DECODING else []
         assert results[0] == results[1] and results[0].startswith("6 ")
-    assert [row.tolerance for row in rows] == [None, None, 0.0]
+    assert [(row.stage, row.tolerance) for row in rows] == [("preprocessing, zip of JPEG", t) for t in (None, 0.0)]
 
 
 def test_preprocessing_of_a_given_lmdb(tmp_path):
     rows = preprocessing.stages(False, tmp_path, "/data/church_outdoor_train_lmdb", workers=3)
     assert [row.stage for row in rows[0]] == ["preprocessing church_outdoor_train_lmdb"] * 3
-    assert {row.arguments["lmdb"] for row in rows[0]} == {"/data/church_outdoor_train_lmdb"}
+    assert {row.arguments["path"] for row in rows[0]} == {"/data/church_outdoor_train_lmdb"}
 
 
 @pytest.mark.skipif("BLURDIFF_SLOW" not in os.environ, reason="runs Inception four times; BLURDIFF_SLOW=1 runs it")

@@ -133,17 +133,38 @@ BAD = {
         "5 is more",
     ),
     "no data sets": (with_keys(datasets={}), "datasets", "must not be empty"),
-    "data set without a source": (with_keys(datasets={"rooms": {}}), "datasets.rooms", "no source of images"),
+    "data set without a source": (with_keys(datasets={"rooms": {}}), "datasets.rooms", "synthetic, lmdb, folder, zip"),
     "data set with two sources": (
         with_keys(datasets={"rooms": {"synthetic": "church", "lmdb": "x"}}),
         "datasets.rooms",
-        "both given",
+        "synthetic and lmdb",
     ),
     "no such synthetic kind": (
         with_keys(datasets={"rooms": {"synthetic": "kitchen"}}),
         "datasets.rooms.synthetic",
         "bedroom, church",
     ),
+    "three sources": (
+        with_keys(datasets={"rooms": {"synthetic": "church", "folder": "x", "zip": "y"}}),
+        "datasets.rooms",
+        "synthetic and folder and zip",
+    ),
+    "number of a folder's images": (
+        with_keys(datasets={"rooms": {"folder": "x", "n_images": 7}}),
+        "datasets.rooms.n_images",
+        "max_images",
+    ),
+    "download of a zip of pictures": (
+        with_keys(datasets={"rooms": {"zip": "x.zip", "download": "lsun"}}),
+        "datasets.rooms.download",
+        "lmdb",
+    ),
+    "results among the pictures": (
+        with_keys(datasets={"rooms": {"folder": "."}}),
+        "datasets.rooms.folder",
+        "keep them apart",
+    ),
+    "another crop": (with_keys(datasets={"rooms": {"folder": "x", "crop": "top"}}), "datasets.rooms.crop", "center"),
     "seed of an LMDB": (with_keys(datasets={"rooms": {"lmdb": "x", "seed": 1}}), "datasets.rooms.seed", "synthetic"),
     "name with a slash": (with_keys(datasets={"a/b": {"lmdb": "x"}}), "datasets", '"a/b" is no name'),
     "no such data set": (with_keys(runs=[{"dataset": "halls"}]), "runs[0].dataset", "no data set is named 'halls'"),
@@ -358,6 +379,29 @@ def test_missing_lmdb_says_how_to_get_it(tmp_path, monkeypatch):
         (tmp_path / "data" / folder).mkdir(parents=True)
         (tmp_path / "data" / folder / "data.mdb").touch()
     config.check_files(complete, "paper.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "words"),
+    [("folder", "gone", "gone is missing; give a folder of pictures"),
+     ("zip", "gone.zip", "gone.zip is missing; give a zip of pictures"),
+     ("folder", "p.zip", "p.zip is no folder of pictures; give a folder of pictures, or write zip: p.zip"),
+     ("zip", "photos", "photos is no zip of pictures; give a zip of pictures, or write folder: photos"),
+     ("lmdb", "photos/", "photos/data.mdb is missing; give a folder with an LSUN-format LMDB (data.mdb), or write"
+      " folder: photos"),
+     ("folder", "photos", ""), ("zip", "p.zip", "")],
+)  # fmt: skip
+def test_missing_pictures_say_what_to_write(tmp_path, monkeypatch, key, path, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "p.zip").touch()
+    complete = config.check_config(with_keys(datasets={"rooms": {key: path}}))
+    if not words:
+        return config.check_files(complete)
+    with pytest.raises(UserError) as caught:
+        config.check_files(complete, "own.yaml")
+    assert str(caught.value) == f"own.yaml: datasets.rooms.{key}: {words}"
+    return None
 
 
 def test_other_missing_files(tmp_path, monkeypatch):

@@ -26,10 +26,10 @@ def write_lmdb(tmp_path):
 @pytest.fixture
 def in_process(monkeypatch):
     """Preprocess without worker processes, which take longer to start than all the rest of a test."""
-    open_lmdb, opened = stage.lsun.open_lmdb, []
+    open_reader, opened = stage.open_reader, []
 
-    def open_once(path):
-        opened.append(open_lmdb(path))
+    def open_once(kind, path):
+        opened.append(open_reader(kind, path))
         return opened[-1]
 
     def without_workers(function, tasks, workers):
@@ -47,6 +47,6 @@ def in_process(monkeypatch):
         finally:
             os.close(descriptor)
 
-    monkeypatch.setattr(stage.lsun, "open_lmdb", open_once)
-    monkeypatch.setattr(stage, "_environment", lambda path: opened[-1])
+    monkeypatch.setattr(stage, "open_reader", open_once)
+    monkeypatch.setattr(stage, "_reader", lambda kind, path: opened[-1])
     monkeypatch.setattr(stage, "ordered_map", without_workers)

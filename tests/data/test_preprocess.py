@@ -11,8 +11,8 @@ from torchvision.datasets.lsun import LSUNClass
 from torchvision.transforms import Resize
 
 from blurdiff import cli
+from blurdiff.data import lsun, unfinished
 from blurdiff.data import preprocess as stage
-from blurdiff.data import unfinished
 from blurdiff.data.manifest import read_manifest
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.errors import UserError
@@ -103,6 +103,7 @@ def test_the_manifest_says_what_was_made(write_lmdb, tmp_path):
         "label": "thirteen",
         "synthetic": True,
         "resolution": 16,
+        "crop": None,
         "n_keys": 13,
         "max_images": None,
         "n_used": 13,
@@ -190,12 +191,8 @@ def test_lack_of_memory_is_an_error_not_a_skipped_record(write_lmdb, monkeypatch
 
     folder = write_lmdb(RECORDS)
     monkeypatch.setattr(stage.lsun, "decode_image", fail)
-    try:
-        with pytest.raises(UserError, match=f"memory to decode key {key(1).decode()}"):
-            stage.read_images(str(folder), 16, [key(1)])
-    finally:
-        stage._environment(str(folder)).close()
-        stage._environment.cache_clear()
+    with closing(lsun.Lmdb(folder)) as reader, pytest.raises(UserError, match=f"memory to decode {key(1).decode()}"):
+        stage.read_images(reader, 16, None, list(reader.records(0, 1)))
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):

@@ -84,7 +84,7 @@ def test_the_parts_are_one_pass(write_lmdb, tmp_path, n, n_parts, bad, max_image
 def test_a_part_says_what_it_is(three):
     manifest = json.loads(three[1][1].read_text())
     assert (manifest["part"], manifest["parts"], manifest["n_keys"], manifest["n_used"]) == (1, 3, 7, 2)
-    assert manifest["lmdb"]["entries"] == 7
+    assert manifest["state"]["entries"] == 7
     assert len(np.load(three[0][1])) == 2
 
 
@@ -138,8 +138,8 @@ def edit(**changes):
         ("manifest", edit(n_used=3), "1.npy holds 2 images, its manifest says 3"),
         ("manifest", edit(part=2), "1.json is not of part 1 of 3"),
         ("manifest", edit(parts=4), "1.json is not of part 1 of 3"),
-        ("manifest", edit(lmdb={}), "different LMDBs or settings"),
-        ("manifest", edit(resolution=8), "different LMDBs or settings"),
+        ("manifest", edit(state={}), "different sources or settings"),
+        ("manifest", edit(resolution=8), "different sources or settings"),
     ],
 )
 def test_a_part_that_is_not_right_is_named(three, tmp_path, kind, damage, match):

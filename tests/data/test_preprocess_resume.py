@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from contextlib import closing
+from pathlib import Path
 
 import lmdb
 import numpy as np
@@ -89,7 +91,9 @@ OPTIONS = {"resolution": 8, "workers": 1, "max_corrupt_fraction": 0.1}
 
 
 def command(folder, source, point="work:place:0"):
-    arguments = ["preprocess", "--lmdb", source, "--resolution", "8", "--workers", "1", "--max-corrupt-fraction", "0.1"]
+    kind = "zip" if source.suffix == ".zip" else "lmdb" if (source / "data.mdb").exists() else "folder"
+    options = ["--resolution", "8", "--workers", "1", "--max-corrupt-fraction", "0.1"]
+    arguments = ["preprocess", f"--{kind}", source, *options]
     outputs = ["--output", folder / "images.npy", "--manifest", folder / "manifest.json"]
     return [sys.executable, "-c", DRIVER, point, *map(str, arguments + outputs)]
 
@@ -149,6 +153,30 @@ def test_killed_and_called_again(tmp_path, undisturbed, point, kept):
     assert f"read {N - kept}\n" in again.stdout
     assert "38 images, 2 records skipped" in again.stdout
     assert_as_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_files_are_gone_on_with_too(tmp_path, undisturbed, kind):
+    """Killed and called again, they give what the LMDB of the same pictures gives."""
+    source = tmp_path / ("pictures.zip" if kind == "zip" else "pictures")
+    source.parent.mkdir(exist_ok=True)
+    if kind == "zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, value in records().items():
+                archive.writestr(f"{name.decode()}.png", value)
+    for name, value in records().items() if kind == "folder" else ():
+        path = source / name.decode()[:39] / f"{name.decode()}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(value)
+    out = tmp_path / "out"
+    assert call(out, source, "work:place:3").returncode == -signal.SIGKILL
+    again = call(out, source)
+    assert again.returncode == 0, again.stderr
+    assert f"going on after record 8 of {N}" in again.stderr and f"read {N - 8}\n" in again.stdout
+    assert (out / "images.npy").read_bytes() == undisturbed[1]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [Path(record["key"]).stem for record in manifest["skipped"]] == [key(n).decode() for n in BAD]
+    assert sorted(path.name for path in out.iterdir()) == ["images.npy", "manifest.json"]
 
 
 @pytest.mark.timeout(120)
@@ -377,7 +405,7 @@ def test_the_workers_of_a_dead_process_are_waited_for(tmp_path, undisturbed, mon
     """One that still holds its lock may write into what the next process goes on with."""
     begun(tmp_path, undisturbed[0], monkeypatch)
     folder = tmp_path / ".images.npy.partial"
-    identity = {name: journal(tmp_path)["identity"][name] for name in ("lmdb", "records")}
+    identity = {name: journal(tmp_path)["identity"][name] for name in ("state", "records", "crop")}
     descriptor = unfinished.open_to_write(str(folder / "images.npy"))
     resumed = []
     thread = threading.Thread(target=lambda: resumed.append(unfinished.Unfinished(folder, identity, 8)))

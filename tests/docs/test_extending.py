@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from blurdiff.cli import main
 from blurdiff.config import runs as config
 from blurdiff.config import schema as config_schema
 from blurdiff.config import settings as known_settings
+from blurdiff.data import files, sources
+from blurdiff.data.preprocess import read_images
 from blurdiff.diffusion import basis, denoiser, samplers, schedules
 from blurdiff.diffusion.families import build_process
 from blurdiff.reporting import curves, figures
@@ -40,6 +43,7 @@ def extended(monkeypatch):
     monkeypatch.setattr(samplers, "SAMPLERS", dict(samplers.SAMPLERS))
     monkeypatch.setattr(denoiser, "PREDICTIONS", dict(denoiser.PREDICTIONS))
     monkeypatch.setattr(figures, "FIGURES", dict(figures.FIGURES))
+    monkeypatch.setattr(sources, "SOURCES", dict(sources.SOURCES))
     for path, code in blocks("python"):
         if path == SETTINGS_PATH:
             continue
@@ -47,14 +51,17 @@ def extended(monkeypatch):
         module = importlib.import_module(path.removeprefix("workflow/src/").removesuffix(".py").replace("/", "."))
         names = dict(vars(module))
         exec(code, names)
-        if module is curves:
-            monkeypatch.setattr(curves, "brightness", names["brightness"], raising=False)
+        for owner, name in ((curves, "brightness"), (files, "Tar")):
+            if module is owner:
+                monkeypatch.setattr(owner, name, names[name], raising=False)
 
 
 def test_the_blocks_are_there_and_short():
-    files = [path.rsplit("/", 1)[-1] for path, _ in blocks("python") if path != SETTINGS_PATH]
-    assert files == ["basis.py", "schedules.py", "denoiser.py", "samplers.py", "curves.py", "figures.py"]
-    assert len(blocks("python")) == 2 * len(files) - 1  # each but the figure's function adds a name to settings.py
+    names = [path.rsplit("/", 1)[-1] for path, _ in blocks("python") if path != SETTINGS_PATH]
+    assert names == ["basis.py", "schedules.py", "denoiser.py", "samplers.py", "curves.py", "figures.py", "files.py",
+                     "sources.py"]  # fmt: skip
+    # Each adds a name to settings.py, but the figure's function and the source's class, whose tables are elsewhere.
+    assert len(blocks("python")) == 2 * len(names) - 2
     for _, code in blocks("python"):
         assert len([line for line in code.splitlines() if line.strip()]) <= 10
     assert [path for path, _ in blocks("yaml")] == ["config"]
@@ -98,9 +105,13 @@ def extended_schema(extended, monkeypatch):
     """The names that a config may use, with the document's in place of those of settings.py."""
     for path, code in blocks("python"):
         if path == SETTINGS_PATH:
-            given = {"FIGURES": known_settings.FIGURES, "SAMPLERS": known_settings.SAMPLERS}
+            given = {**vars(known_settings), "__annotations__": {}}
             exec(code, given)
-            monkeypatch.setattr(config_schema, "FIGURES", given["FIGURES"])
+            monkeypatch.setattr(config_schema, "FIGURES", given["FIGURES"] | config_schema.FIGURES)
+            if "tar" in given:
+                field = ("tar", given["__annotations__"]["tar"], given["tar"])
+                section = dataclasses.make_dataclass("D", [field], bases=(known_settings.DatasetConfig,), frozen=True)
+                monkeypatch.setattr(config_schema, "DatasetConfig", section)
             for name, key in KEYS.items():
                 if name in given and given[name] is not getattr(known_settings, name):
                     assert list(given[name])[:-1] == list(getattr(known_settings, name)), "it adds one name"
@@ -156,6 +167,37 @@ def test_a_config_with_all(resolved):
     assert (resolved.process.basis, resolved.process.prediction) == ("hartley", "velocity")
     assert resolved.sampling.sampler == "mixed"
     assert build_process(resolved.process, 6).blur[-1] > 0
+
+
+@pytest.mark.usefixtures("extended_schema")
+def test_the_new_source(tmp_path, monkeypatch, capsys):
+    """It gives what a folder of the same pictures gives, a config may name it, and the command takes it."""
+    monkeypatch.chdir(tmp_path)
+    for n, name in enumerate(["photos/b.png", "photos/a/c.jpg", "photos/a.txt"]):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(n).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(name, "PNG")
+    with tarfile.open("photos.tar", "w") as archive:
+        archive.add("photos", ".")
+    found = {}
+    for name, path in {"tar": "photos.tar", "folder": "photos"}.items():
+        reader = sources.open_reader(name, path)
+        assert reader.identify()["entries"] == 2
+        found[name] = read_images(reader, 8, None, list(reader.records(0, 2)))[0]
+    assert found["tar"].shape == (2, 8, 8, 3) and np.array_equal(found["tar"], found["folder"])
+    given = {"training": {"iterations": 1}, "runs": [{"dataset": "own"}]}
+    for path in ("photos.tar", "gone.tar"):
+        checked = config.check_config(given | {"datasets": {"own": {"tar": path}}})
+        assert ("give a tar of pictures" in sources.missing(checked["datasets"]["own"], "own")) == (path == "gone.tar")
+    with pytest.raises(SystemExit):
+        main(["preprocess", "--help"])
+    assert "--tar PATH" in capsys.readouterr().out
+
+
+def test_a_source_without_an_entry_is_an_error_at_import(monkeypatch):
+    monkeypatch.setattr(known_settings, "SOURCES", (*known_settings.SOURCES, "tar"))
+    with pytest.raises(AssertionError, match="data.sources.SOURCES and config/settings.py differ in tar"):
+        importlib.reload(sources)
 
 
 def test_the_new_figure(resolved, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,25 @@ def test_jobs_are_those_of_a_dry_run(workplace, planned, tiny, parts):
     os.utime("data/my_lmdb/data.mdb", (1e9, 1e9))
     left = {stage["rule"]: stage["jobs"] - stage["done"] for stage in planned(tiny)["stages"]}
     assert {rule: n for rule, n in left.items() if n} == dry_run(workplace)
+
+
+@pytest.mark.parametrize("key", ["folder", "zip"])
+def test_pictures_are_counted(workplace, planned, tiny, key):
+    """Those of a folder or a zip; without them, the jobs are the same."""
+    Path("pictures/below").mkdir(parents=True)
+    for n, value in enumerate(draw_files("bedroom", 0, range(3))):
+        Path(f"pictures/below/{n}.webp").write_bytes(value)
+    shutil.make_archive("pictures", "zip", "pictures")
+    path = "pictures" if key == "folder" else "pictures.zip"
+    tiny["datasets"]["rooms"] = {key: path, "crop": "center"}
+    there = planned(tiny, options=["--calibration-seconds", "0.01", "--cores", "2"])
+    assert (there["datasets"]["rooms"]["n_images"], there["datasets"]["rooms"]["known_from"]) == (3, path)
+    notes = [note for stage in there["stages"] for kind, note, _ in stage["rates"] if kind == "preprocess"]
+    assert notes == ["a core; its first images"]
+    os.rename(path, "elsewhere")
+    missing = planned(tiny)
+    assert missing["datasets"]["rooms"]["n_images"] is None
+    assert [(s["rule"], s["jobs"]) for s in missing["stages"]] == [(s["rule"], s["jobs"]) for s in there["stages"]]
 
 
 def test_tables_and_weights_that_are_missing(workplace, planned, tiny):

@@ -96,6 +96,24 @@ def test_younger_lmdb_makes_the_images_unknown(train_config):
     assert listing.images_digest(config, "noise") is None
 
 
+def test_images_of_a_folder_are_known_until_a_file_below_it_changes(workplace, images, write_manifest, store_config):
+    pictures = workplace / "pictures" / "below"
+    pictures.mkdir(parents=True)
+    for n in range(10):
+        (pictures / f"{n}.png").touch()
+    write_manifest(source="pictures")
+    checked = check_config({**store_config, "datasets": {"noise": {"folder": "pictures/"}}})
+    assert listing.images_digest(checked, "noise") == json.loads((images / "manifest.json").read_text())["sha256"]
+    cropped = check_config({**store_config, "datasets": {"noise": {"folder": "pictures", "crop": "center"}}})
+    assert listing.images_digest(cropped, "noise") is None
+    os.utime(pictures / "3.png", (0, time.time() + 100))
+    assert listing.images_digest(checked, "noise") is None
+    (pictures / "3.png").unlink()
+    assert listing.images_digest(checked, "noise") is None
+    shutil.rmtree(pictures)
+    assert listing.images_digest(checked, "noise") is None
+
+
 def test_synthetic_images_are_known_by_what_was_drawn(workplace, images, write_manifest, store_config):
     """The manifest does not tell the seed, but the LMDB holds the first image that kind and seed give."""
     (key_value,) = draw_files("church", 7, range(1))

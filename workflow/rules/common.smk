@@ -1,5 +1,6 @@
 # What the rules share: the checked config, the runs' settings, and how a stage of the library is called.
 
+import functools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 
 from blurdiff.config.keys import Section, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
+from blurdiff.data import sources
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import FIGURES, INPUTS
 from blurdiff.runtime.files import write_text
@@ -178,18 +180,46 @@ def gpus_to_train(wildcards):
     return training["gpus"] * training["nodes"] * (training["device"] == "cuda")
 
 
-def lmdb_of(wildcards):
-    """data.mdb of a data set: the user's, or the synthetic one that rule synthesize writes."""
-    folder = config["datasets"][wildcards.dataset]["lmdb"] or f"<results>/data/{wildcards.dataset}_lmdb"
-    return f"{folder}/data.mdb"
+def source_of(wildcards):
+    """The kind of a data set and its path: the user's, or that of the LMDB that rule synthesize writes."""
+    name, path = sources.source_of(config["datasets"][wildcards.dataset], f"<results>/data/{wildcards.dataset}_lmdb")
+    return sources.SOURCES[name], path
+
+
+def source_file(wildcards):
+    """The file of a data set that must be there. A folder's own time does not tell of its files; see source_state."""
+    source, path = source_of(wildcards)
+    return ancient(path) if source.is_folder else source.file(path)
+
+
+@functools.cache
+def folder_state(name, path):
+    """What tells the files of a folder from those of another time."""
+    try:
+        return json.dumps(sources.state(name, path))
+    except UserError:
+        return ""  # the job will say what is wrong with it
+
+
+def source_state(wildcards):
+    """That of a data set which is a folder; of other data sets, Snakemake compares the times."""
+    name, path = sources.source_of(config["datasets"][wildcards.dataset])
+    return folder_state(name, path) if sources.SOURCES[name].is_folder else ""
+
+
+def source_option(wildcards, input):
+    """The option that names the data set."""
+    source, _ = source_of(wildcards)
+    return f"--{source.option} {shlex.quote(os.path.dirname(input[0]) if source.inside else str(input[0]))}"
 
 
 def preprocess_options(wildcards):
     """What decides the images, beside the resolution."""
     dataset = config["datasets"][wildcards.dataset]
     options = f"--max-corrupt-fraction {dataset['max_corrupt_fraction']}"
-    if dataset["max_images"]:
-        options += f" --max-images {dataset['max_images']}"
+    for key in ("max_images", "crop"):
+        if dataset[key]:
+            options += f" --{key.replace('_', '-')} {dataset[key]}"
     return f"{options} --synthetic" if dataset["synthetic"] else options
 
 

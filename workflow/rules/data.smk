@@ -1,4 +1,4 @@
-# Images: an LSUN-format LMDB, the user's or a synthetic one, to one uint8 array a data set.
+# Images: an LSUN-format LMDB, the user's or a synthetic one, a folder or a zip, to one uint8 array a data set.
 
 
 rule synthesize:
@@ -28,7 +28,7 @@ rule synthesize:
 # Where data sets say so in their key `download`. Rules of files that are there are not even defined: neither a change of
 # the config or of this file nor --delete-all-output can then cost anyone 40 GB.
 DOWNLOADS = {
-    part["lmdb"]: dataset
+    os.path.normpath(part["lmdb"]): dataset
     for dataset, part in config["datasets"].items()
     if part["download"] and not os.path.exists(os.path.join(part["lmdb"], "data.mdb"))
 }
@@ -68,7 +68,7 @@ IN_PARTS = "|".join(re.escape(dataset) for dataset, n in PARTS.items() if n > 1)
 
 rule preprocess:
     input:
-        lmdb_of,
+        source_file,
     output:
         images="<results>/data/{dataset}/images.npy",
         manifest="<results>/data/{dataset}/manifest.json",
@@ -88,17 +88,18 @@ rule preprocess:
         resolution=config["resolution"],
         options=preprocess_options,
         label=lambda wildcards, threads: config["datasets"][wildcards.dataset]["label"],
-        folder=lambda wildcards, input: os.path.dirname(input[0]),
+        source=source_option,
+        state=source_state,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} preprocess --lmdb {params.folder:q} --resolution {params.resolution} {params.options} "
+        "{params.blurdiff} preprocess {params.source} --resolution {params.resolution} {params.options} "
         "--label {params.label:q} --workers {threads} --output {output.images:q} --manifest {output.manifest:q} "
         "> {log:q} 2>&1"
 
 
 rule preprocess_part:
     input:
-        lmdb_of,
+        source_file,
     output:
         images=temp("<results>/data/{dataset}/parts/{part}.npy"),
         manifest=temp("<results>/data/{dataset}/parts/{part}.json"),
@@ -120,10 +121,11 @@ rule preprocess_part:
         options=preprocess_options,
         parts=lambda wildcards: PARTS[wildcards.dataset],
         label=lambda wildcards, threads: config["datasets"][wildcards.dataset]["label"],
-        folder=lambda wildcards, input: os.path.dirname(input[0]),
+        source=source_option,
+        state=source_state,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} preprocess --lmdb {params.folder:q} --resolution {params.resolution} {params.options} "
+        "{params.blurdiff} preprocess {params.source} --resolution {params.resolution} {params.options} "
         "--part {wildcards.part} --parts {params.parts} --label {params.label:q} --workers {threads} "
         "--output {output.images:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 

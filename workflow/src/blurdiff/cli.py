@@ -18,7 +18,7 @@ from blurdiff.runtime.files import expand_path
 STAGES = {
     "synthesize": "draw a synthetic data set and write it as an LSUN-format LMDB",
     "download": "the zip of an LSUN-format LMDB by HTTP, checked and unpacked",
-    "preprocess": "an LSUN-format LMDB to images.npy and its manifest",
+    "preprocess": "an LMDB, a folder or a zip of pictures to images.npy and its manifest",
     "join-parts": "parts made by `preprocess --part` to one images.npy and its manifest",
     "train": "train one model, or resume it from its last checkpoint",
     "sample": "draw one shard of samples from a model",

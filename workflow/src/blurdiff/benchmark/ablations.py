@@ -80,7 +80,7 @@ def stages(settings: Settings, quick: bool, folder: Path, workers: int = 1) -> l
     size = {"dimension": 64 if quick else 2048, "ours": True}
     distances = [distance(OURS, size), distance("without Cholesky factors", size, no_cholesky, tolerance=1e-10)]
     preprocess = partial(_row, preprocessing.ours, on_cpu=True)
-    lmdb = {"lmdb": str(preprocessing.data_folder(folder, "WEBP")), "n": 64 if quick else N_RECORDS,
+    lmdb = {"kind": "lmdb", "path": str(preprocessing.data_folder(folder, "WEBP")), "n": 64 if quick else N_RECORDS,
             "workers": workers, "scratch": str(folder)}  # fmt: skip
     preprocessed = [
         preprocess(OURS, lmdb),

@@ -1,4 +1,4 @@
-"""Preprocessing an LSUN-format LMDB: ours, torchvision's LSUN with a DataLoader, and decoding alone."""
+"""Preprocessing pictures: ours, torchvision's data set with a DataLoader, and decoding alone."""
 
 from contextlib import suppress
 from functools import partial
@@ -7,6 +7,7 @@ from pathlib import Path
 from blurdiff.benchmark.rows import Row, Target, Work
 
 TORCHVISION = "torchvision's LSUN and DataLoader"
+IMAGE_FOLDER = "torchvision's ImageFolder and DataLoader"
 DECODING = "decoding alone, in our processes"
 OURS = "ours, to images.npy"
 RESOLUTION = 64  # the paper's
@@ -23,7 +24,8 @@ def stages(quick: bool, folder: Path, lmdb: str | None, workers: int) -> list[li
     if lmdb:
         return [_rows(f"preprocessing {Path(lmdb).name}", lmdb, folder, n, workers)]
     data = {name: str(data_folder(folder, name)) for name in formats_of(quick)}
-    return [_rows(f"preprocessing, {name}", path, folder, n, workers) for name, path in data.items()]
+    stages = [_rows(f"preprocessing, {name}", path, folder, n, workers) for name, path in data.items()]
+    return [*stages, *([] if quick else _rows_of_files(folder, n, workers))]
 
 
 def formats_of(quick: bool) -> list[str]:
@@ -36,7 +38,7 @@ def data_folder(folder: Path, file_format: str) -> Path:
 
 
 def _rows(stage: str, lmdb: str, folder: Path, n: int, workers: int) -> list[Row]:
-    arguments = {"lmdb": lmdb, "n": n, "workers": workers}
+    arguments = {"kind": "lmdb", "path": lmdb, "n": n, "workers": workers}
     writing = {**arguments, "scratch": str(folder)}
     of = {"baseline": TORCHVISION, "images_per_item": 1.0, "on_cpu": True}
     return [
@@ -47,9 +49,26 @@ def _rows(stage: str, lmdb: str, folder: Path, n: int, workers: int) -> list[Row
     ]  # fmt: skip
 
 
+def _rows_of_files(folder: Path, n: int, workers: int) -> list[list[Row]]:
+    """A folder and a zip of the JPEG files, both beside torchvision's ImageFolder."""
+    of = {"baseline": IMAGE_FOLDER, "images_per_item": 1.0, "on_cpu": True}
+    arguments = {"n": n, "workers": workers, "scratch": str(folder)}
+    theirs = {**arguments, "kind": "folder", "path": str(folder / "jpeg" / "files")}
+    paths = {"folder": theirs["path"], "zip": str(folder / "jpeg" / "files.zip")}
+    return [
+        [
+            Row(f"preprocessing, {kind} of JPEG", IMAGE_FOLDER, torchvision_loader, theirs, **of),
+            Row(f"preprocessing, {kind} of JPEG", OURS, ours, {**arguments, "kind": kind, "path": path}, tolerance=0.0,
+                targets=(Target(IMAGE_FOLDER, 1.0),), **of),
+        ]
+        for kind, path in paths.items()
+    ]  # fmt: skip
+
+
 def prepare(folder: str, n_drawn: int, n: int, formats: list[str], workers: int) -> None:
-    """Write an LMDB a format: `n` records, of `n_drawn` pictures that come back with other last bytes."""
+    """Write an LMDB a format: `n` records, of `n_drawn` pictures that come back; of JPEG a folder and a zip too."""
     import hashlib
+    import zipfile
 
     import lmdb
 
@@ -67,6 +86,14 @@ def prepare(folder: str, n_drawn: int, n: int, formats: list[str], workers: int)
             for k in range(n):
                 value = drawn[k % n_drawn][number]
                 transaction.put(hashlib.sha1(value + k.to_bytes(4, "big")).hexdigest().encode(), value)
+    if "JPEG" in formats:
+        files = Path(folder, "jpeg", "files", "0")
+        files.mkdir(parents=True)
+        with zipfile.ZipFile(files.parent.with_suffix(".zip"), "w") as archive:
+            for k in range(n):
+                value = drawn[k % n_drawn][formats.index("JPEG")]
+                (files / f"{k:08}.jpg").write_bytes(value)
+                archive.writestr(f"0/{k:08}.jpg", value)
 
 
 def _files(formats: list[str], indices: range) -> list[list[bytes]]:
@@ -90,19 +117,21 @@ def _files(formats: list[str], indices: range) -> list[list[bytes]]:
     return result
 
 
-def _work(call, lmdb: str, n: int, workers: int, result=None) -> Work:
+def _work(call, kind: str, path: str, n: int, workers: int, result=None) -> Work:
     """Bytes read and written are an image's file and its pixels."""
-    from blurdiff.data import lsun
+    from contextlib import closing
 
-    with lsun.open_lmdb(lmdb) as environment:
-        n = min(n, lsun.count_entries(environment))
-        keys = list(lsun.iterate_keys(environment, min(n, 256)))
-        size = sum(map(len, lsun.read_values(environment, keys))) / len(keys)
+    from blurdiff.data.sources import open_reader
+
+    with closing(open_reader(kind, path)) as reader:
+        n = min(n, reader.identify()["entries"])
+        sizes = [len(reader.read(record)) for record in reader.records(0, min(n, 256))]
+        size = sum(sizes) / len(sizes)
     return Work(call, n, "", None, RESOLUTION, n_bytes=size + 3 * RESOLUTION**2, result=result, has_processes=True,
                 note=f"{n:,} images, {size / 1000:.1f} kB a file, {workers} processes")  # fmt: skip
 
 
-def ours(device, threads: int, lmdb: str, n: int, workers: int, scratch: str) -> Work:
+def ours(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
     """The whole stage `preprocess`: start of the processes, checksum, and files synced to the disk included."""
     import tempfile
 
@@ -113,15 +142,15 @@ def ours(device, threads: int, lmdb: str, n: int, workers: int, scratch: str) ->
 
     def call() -> None:
         manifests[:] = [
-            preprocess(lmdb, Path(target, "images.npy"), Path(target, "manifest.json"),
+            preprocess(path, Path(target, "images.npy"), Path(target, "manifest.json"), kind=kind,
                        resolution=RESOLUTION, max_images=n, max_corrupt_fraction=1, workers=workers)
         ]  # fmt: skip
 
-    return _work(call, lmdb, n, workers, lambda: f"{manifests[0].n_used} {manifests[0].sha256}")
+    return _work(call, kind, path, n, workers, lambda: f"{manifests[0].n_used} {manifests[0].sha256}")
 
 
-def torchvision_loader(device, threads: int, lmdb: str, n: int, workers: int, scratch: str) -> Work:
-    """torchvision's LSUN class, resized to squares, through a DataLoader into an array in memory."""
+def torchvision_loader(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
+    """torchvision's LSUN class or ImageFolder, resized to squares, through a DataLoader into an array in memory."""
     import hashlib
     import os
     import tempfile
@@ -129,13 +158,14 @@ def torchvision_loader(device, threads: int, lmdb: str, n: int, workers: int, sc
     import numpy as np
     from torch.utils.data import DataLoader, Subset
     from torchvision import transforms
+    from torchvision.datasets import ImageFolder
     from torchvision.datasets.lsun import LSUNClass
 
-    path = os.path.abspath(lmdb)
-    work = _work(None, path, n, workers)  # first: an LMDB opens once in a process
+    path = os.path.abspath(path)
+    work = _work(None, kind, path, n, workers)  # first: an LMDB opens once in a process
     os.chdir(tempfile.mkdtemp(dir=scratch))  # the class writes a cache of the keys to where it runs
     squash = transforms.Compose([transforms.Resize((RESOLUTION, RESOLUTION)), transforms.PILToTensor()])
-    dataset = LSUNClass(path, transform=squash)
+    dataset = {"lmdb": LSUNClass, "folder": ImageFolder}[kind](path, transform=squash)
     dataset = Subset(dataset, range(work.items))
     images = np.empty((len(dataset), RESOLUTION, RESOLUTION, 3), np.uint8)
 
@@ -156,30 +186,30 @@ def _collate(samples: list) -> tuple:
     return torch.stack([image for image, _ in samples]), None
 
 
-def decoding(device, threads: int, lmdb: str, n: int, workers: int) -> Work:
+def decoding(device, threads: int, kind: str, path: str, n: int, workers: int) -> Work:
     """Each file decoded to RGB and dropped, by processes that start and share the work as ours do."""
     from contextlib import closing
 
-    from blurdiff.data import lsun
     from blurdiff.data.preprocess import CHUNK_RECORDS
+    from blurdiff.data.sources import open_reader
     from blurdiff.runtime.parallel import ordered_map
 
     def call() -> None:
-        with lsun.open_lmdb(lmdb) as environment:
-            keys = list(lsun.iterate_keys(environment, n))
-        chunks = [keys[start : start + CHUNK_RECORDS] for start in range(0, len(keys), CHUNK_RECORDS)]
-        with closing(ordered_map(partial(_decode, lmdb), chunks, workers)) as results:
+        with closing(open_reader(kind, path)) as reader:
+            records = list(reader.records(0, n))
+        chunks = [records[start : start + CHUNK_RECORDS] for start in range(0, len(records), CHUNK_RECORDS)]
+        with closing(ordered_map(partial(_decode, kind, path), chunks, workers)) as results:
             for _ in results:
                 pass
 
-    return _work(call, lmdb, n, workers)
+    return _work(call, kind, path, n, workers)
 
 
-def _decode(lmdb: str, keys: list[bytes]) -> None:
+def _decode(kind: str, path: str, records: list) -> None:
     from blurdiff.data import lsun
-    from blurdiff.data.preprocess import _environment
+    from blurdiff.data.preprocess import _reader
 
     with lsun.quiet():
-        for value in lsun.read_values(_environment(lmdb), keys):
+        for record in records:
             with suppress(lsun.CorruptRecord):
-                lsun.decode_image(value)
+                lsun.decode_image(_reader(kind, path).read(record))

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cores", type=int, metavar="N", help="cores that jobs share (default: all of this machine)")
     add("--gpus", type=int, metavar="N", help="GPUs that jobs share (default: those here, at least 1)")
     add("--n-images", action="append", default=[], metavar="[NAME=]N",
-        help="images in the data set NAME, or in all whose LMDB is not here")  # fmt: skip
+        help="images in the data set NAME, or in all whose images are not here")  # fmt: skip
     add("--json", action="store_true", help="print JSON instead of tables")
 
 

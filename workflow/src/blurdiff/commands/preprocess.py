@@ -1,9 +1,10 @@
-"""From an LSUN-format LMDB to images.npy, uint8 (n, R, R, 3), and its manifest.
+"""From an LSUN-format LMDB, a folder or a zip of pictures to images.npy, uint8 (n, R, R, 3), and its manifest.
 
-Each record is decoded to RGB and squashed to R x R without cropping, by Pillow's bilinear filter: bit for bit what
-torchvision's Resize((R, R)) gives for the decoded image. The order is that of the LMDB's keys. A record that does not
-decode is left out and named in the manifest; more than --max-corrupt-fraction of them is an error. The result does not
-depend on the number of workers, and memory stays constant. Both files appear complete or not at all.
+Each picture is decoded to RGB and squashed to R x R without cropping, by Pillow's bilinear filter: bit for bit what
+torchvision's Resize((R, R)) gives for the decoded image. The order is that of the LMDB's keys, or of the files' names
+with their folders. A picture that does not decode is left out and named in the manifest; more than
+--max-corrupt-fraction of them is an error. The result does not depend on the number of workers, and memory stays
+constant. Both files appear complete or not at all.
 
 Killed at any moment, the same command goes on where it was. With --part K --parts N it makes one of N parts of the
 array, which `blurdiff join-parts` puts together.
@@ -17,9 +18,16 @@ from blurdiff.runtime.signals import EXIT_INTERRUPTED
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
-    parser.add_argument("--lmdb", required=True, help="folder of the LMDB (it holds data.mdb)")
+    from blurdiff.data.sources import SOURCES
+
+    one = parser.add_mutually_exclusive_group(required=True)
+    for option, text in {source.option: source.help for source in SOURCES.values()}.items():
+        one.add_argument(f"--{option}", metavar="PATH", help=text)
     parser.add_argument("--resolution", required=True, type=int, metavar="R", help="side of the squared images, pixels")
-    parser.add_argument("--max-images", type=int, metavar="N", help="read the first N keys only (default: all)")
+    parser.add_argument("--max-images", type=int, metavar="N", help="read the first N pictures only (default: all)")
+    parser.add_argument(
+        "--crop", choices=["center"], help="only the largest square in the middle (default: squash the whole)"
+    )
     parser.add_argument(
         "--max-corrupt-fraction",
         type=float,
@@ -39,14 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """The stage."""
     from blurdiff.data.preprocess import Interrupted, preprocess, say
+    from blurdiff.data.sources import SOURCES
 
     if (arguments.part is None) != (arguments.parts is None):
         raise UserError("--part and --parts go together: --part 0 --parts 4 is the first of four")
+    given = {name: vars(arguments)[source.option] for name, source in SOURCES.items() if not source.drawn}
+    [(kind, path)] = [(name, path) for name, path in given.items() if path is not None]
     try:
         manifest = preprocess(
-            arguments.lmdb,
+            path,
             arguments.output,
             arguments.manifest,
+            kind=kind,
+            crop=arguments.crop,
             resolution=arguments.resolution,
             max_images=arguments.max_images,
             max_corrupt_fraction=arguments.max_corrupt_fraction,

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from blurdiff.config.settings import NetworkConfig, ProcessConfig, Settings, TrainingConfig
-from blurdiff.data.lsun_facts import how_to_get, lsun_name
+from blurdiff.config.settings import SOURCES, NetworkConfig, ProcessConfig, Settings, TrainingConfig
+from blurdiff.data import sources
+from blurdiff.data.lsun_facts import lsun_name
 from blurdiff.errors import UserError
 
 Refuse = Callable[[str, str, str], None]  # section, key, what is wrong
@@ -29,13 +30,22 @@ def check_datasets(config: dict, name: str) -> None:
     """Each data set has one source, and each run a data set."""
     for dataset, part in config["datasets"].items():
         key = f"{name}: datasets.{dataset}"
-        if part["synthetic"] and part["lmdb"]:
-            raise UserError(f"{key}: synthetic and lmdb are both given; keep one (null removes a key)")
-        if not part["synthetic"] and not part["lmdb"]:
-            raise UserError(f"{key}: no source of images; give synthetic: bedroom or church, or lmdb: FOLDER")
+        given = sources.given(part)
+        if len(given) > 1:
+            raise UserError(f"{key}: {' and '.join(given)} are given together; keep one (null removes a key)")
+        if not given:
+            raise UserError(f"{key}: no source of images; give one of {', '.join(SOURCES)}")
         for only_synthetic in ("n_images", "seed"):
-            if part["lmdb"] and part[only_synthetic] is not None:
-                raise UserError(f"{key}.{only_synthetic}: is for synthetic data; an LMDB is cut by max_images")
+            if not part["synthetic"] and part[only_synthetic] is not None:
+                raise UserError(f"{key}.{only_synthetic}: is for synthetic data; others are cut by max_images")
+        [source] = given
+        if sources.SOURCES[source].is_folder and Path(os.path.abspath(config["results"])).is_relative_to(
+            os.path.abspath(part[source])
+        ):
+            raise UserError(
+                f"{key}.{source}: {part[source]} holds results ({config['results']}), whose pictures would be taken for"
+                " data; keep them apart"
+            )
         _check_download(part, key)
     _check_shared_folders(config["datasets"], name)
     for number, run in enumerate(config["runs"]):
@@ -54,7 +64,7 @@ def _check_download(dataset: dict, key: str) -> None:
             raise UserError(f"{key}.download_digest: is of a zip to download; give download, or remove it")
         return
     if not dataset["lmdb"]:
-        raise UserError(f"{key}.download: is for lmdb, the folder that it makes; synthetic data are drawn")
+        raise UserError(f"{key}.download: is for lmdb, the folder that it makes; remove it")
     if download == "lsun" and not lsun_name(dataset["lmdb"]):
         raise UserError(
             f"{key}.download: lsun goes by the folder's name, and LSUN has no {Path(dataset['lmdb']).name}; call it as"
@@ -204,15 +214,14 @@ def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
 
 
 def check_files(config: dict, resolved: list[Settings], name: str) -> None:
-    """The LMDBs of the data sets in use exist, unless they are to be downloaded, and the weights and all tables do."""
+    """The images of the data sets in use exist, unless they are to be made, and the weights and all tables do."""
     missing = []
     used = dict.fromkeys(settings.dataset for settings in resolved)
     to_come = {os.path.normpath(part["lmdb"]) for part in config["datasets"].values() if part["download"]}
     for dataset in used:
-        folder = config["datasets"][dataset]["lmdb"]
-        if folder and os.path.normpath(folder) not in to_come and not (Path(folder) / "data.mdb").is_file():
-            hint = how_to_get(folder, dataset)
-            missing.append(f"datasets.{dataset}.lmdb: {folder}/data.mdb is missing; {hint}")
+        part = config["datasets"][dataset]
+        if sources.source_of(part)[1] not in to_come and (text := sources.missing(part, dataset)):
+            missing.append(text)
     paths = {("evaluation.weights", config["evaluation"]["weights"]): "give the path of pytorch-fid's weights"}
     for settings in resolved:
         process = settings.process

@@ -305,15 +305,30 @@ class EvaluationConfig(Section):
 
 @dataclass(frozen=True)
 class DatasetConfig(Section):
-    """A data set: give either `synthetic` or `lmdb`."""
+    """A data set: give one source of images, which are the keys marked as a `source`."""
 
     synthetic: str | None = key(
-        None, nullable(one_of("bedroom", "church")), "draw images by program and write them as an LSUN-format LMDB"
+        None,
+        nullable(one_of("bedroom", "church")),
+        "draw images by program and write them as an LSUN-format LMDB",
+        source=True,
     )
     n_images: int | None = key(None, nullable(integer(2, 10_000_000)), "how many to draw (synthetic only; null: 2048)")
     seed: int | None = key(None, nullable(SEED), "of the drawing (synthetic only; null: 0)")
     lmdb: str | None = key(
-        None, nullable(PATH), "folder of an LSUN-format LMDB: keys of 40 hex digits, values encoded images"
+        None, nullable(PATH), "folder of an LSUN-format LMDB: keys of 40 hex digits, values encoded images", source=True
+    )
+    folder: str | None = key(
+        None,
+        nullable(PATH),
+        "folder of pictures, with all folders below it, in any mix of formats; see below",
+        source=True,
+    )
+    zip: str | None = key(
+        None,
+        nullable(PATH),
+        "zip of pictures, as EDM's and StyleGAN's dataset tools write it, or any other; it is not unpacked",
+        source=True,
     )
     download: str | None = key(
         None,
@@ -324,11 +339,17 @@ class DatasetConfig(Section):
     download_digest: str | None = key(
         None, nullable(TEXT), "SHA-256 (64 hex digits) or MD5 (32) of that zip; of four of LSUN's they are known"
     )
-    max_images: int | None = key(None, nullable(integer(2)), "read only the first so many keys (null: all)")
+    max_images: int | None = key(None, nullable(integer(2)), "read only the first so many pictures (null: all)")
     max_corrupt_fraction: float = key(
         0.001,
         number(minimum=0, maximum=1),
         "give up if more records than this do not decode; others are skipped and listed",
+    )
+    crop: str | None = key(
+        None,
+        nullable(one_of("center")),
+        "`center`: only the largest square in the middle of each picture; null: the whole picture, squashed to a square"
+        " as in the paper",
     )
     parts: int = key(
         1,
@@ -338,6 +359,9 @@ class DatasetConfig(Section):
     label: str | None = key(
         None, nullable(TEXT), "how tables and figures call it (null: its name); synthetic sets are always called so"
     )
+
+
+SOURCES = tuple(field.name for field in dataclasses.fields(DatasetConfig) if field.metadata.get("source"))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def join(
 ) -> Manifest:
     """Write `output` and its manifest (see `preprocess`) from all parts, in order; returns the manifest.
 
-    Raises UserError when a part is missing, damaged or of another LMDB or settings, or when too many records are bad.
+    Raises UserError when a part is missing, damaged or of another source or settings, or when too many records are bad.
     """
     described = [read_manifest(path, "n_used", "resolution", "sha256") for path in manifests]
     _check_parts(described, parts, manifests)
@@ -32,7 +32,9 @@ def join(
     n_used, resolution = sum(each.n_used for each in described), first.resolution
     check_skipped(first.source, n_used + len(skipped), max_corrupt_fraction, skipped)
     if n_used == 0:
-        raise UserError(f"{first.source}: no record decodes (the first: {describe(skipped[0])}); fetch it again")
+        raise UserError(
+            f"{first.source}: no record decodes (the first: {describe(skipped[0])}); correct the path, or get it again"
+        )
     digest = hashlib.sha256()
     with atomic_path(output) as temporary, open(temporary, "wb") as file:
         check_room(output, temporary.parent, n_used * resolution**2 * 3)
@@ -55,7 +57,7 @@ def _check_parts(described: list[Manifest], parts: list, manifests: list) -> Non
         if (each.part, each.parts) != (number, len(parts)):
             raise UserError(f"{path} is not of part {number} of {len(parts)}; give all parts in order")
         if replace(each, **OF_ONE_PART) != replace(described[0], **OF_ONE_PART):
-            raise UserError(f"{path} and {manifests[0]} are of different LMDBs or settings; make the parts again")
+            raise UserError(f"{path} and {manifests[0]} are of different sources or settings; make the parts again")
 
 
 def _append(file, digest, path: str | os.PathLike, manifest: Manifest) -> None:

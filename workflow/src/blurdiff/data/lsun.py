@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from blurdiff.data.lsun_facts import download_hint
+from blurdiff.data.sources import Record
 from blurdiff.errors import UserError
 
 MAX_PIXELS = 64_000_000
 # Raster formats only: Pillow would run Ghostscript on an EPS file.
-FORMATS = ("WEBP", "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("WEBP", "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
 WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation
 
@@ -169,6 +171,38 @@ def read_values(environment: lmdb.Environment, keys: list[bytes]) -> Iterator[by
                     f"{environment.path()} has no key {key.decode()}; it was changed while it was read: run again"
                 )
             yield value
+
+
+class Lmdb:
+    """An LSUN-format LMDB as the preprocessing reads it: a Reader (see `sources`)."""
+
+    note = ""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = path
+
+    @cached_property
+    def environment(self) -> lmdb.Environment:
+        """The LMDB, opened once in a process."""
+        return open_lmdb(self.path)
+
+    def check(self) -> None:
+        check_lmdb(self.path)
+
+    def identify(self) -> dict:
+        return identify(self.environment)
+
+    def records(self, start: int, stop: int, after: str | None = None) -> Iterator[Record]:
+        keys = iterate_keys(self.environment, stop - start, start, after and after.encode())
+        return (Record(key.decode()) for key in keys)
+
+    def read(self, record: Record) -> bytes:
+        [value] = read_values(self.environment, [record.key.encode()])
+        return value
+
+    def close(self) -> None:
+        if "environment" in self.__dict__:
+            self.__dict__.pop("environment").close()
 
 
 @contextmanager

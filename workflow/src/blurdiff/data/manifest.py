@@ -6,25 +6,26 @@ from dataclasses import asdict, dataclass, field, fields
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json, write_json
 
-OF_PARTS = ("part", "parts", "lmdb")
+OF_PARTS = ("part", "parts", "state")
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Of images.npy, or of a part of it. What a file does not name is None (`skipped`: empty)."""
 
-    source: str | None = None  # folder of the LMDB
+    source: str | None = None  # path of the LMDB, folder or zip
     label: str | None = None  # the data set's name in tables and figures
     synthetic: bool | None = None
     resolution: int | None = None
-    n_keys: int | None = None  # records in the LMDB
+    crop: str | None = None  # how pictures became square, if not squashed as a whole
+    n_keys: int | None = None  # records in the source
     max_images: int | None = None
     n_used: int | None = None  # images in the array
     skipped: list[dict] = field(default_factory=list)  # {key, reason} of each record that does not decode
     sha256: str | None = None  # of the array's bytes in C order, without the npy header
-    part: int | None = None  # of a part alone: its number, the number of parts, the LMDB's state
+    part: int | None = None  # of a part alone: its number, the number of parts, the source's state
     parts: int | None = None
-    lmdb: dict | None = None
+    state: dict | None = None
 
 
 def read_manifest(path: str | os.PathLike, *needed: str) -> Manifest:

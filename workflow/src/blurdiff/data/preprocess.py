@@ -1,24 +1,25 @@
-"""From an LSUN-format LMDB to images.npy, uint8 (n, R, R, 3), and its manifest."""
+"""From the pictures of a data set (see `sources`) to images.npy, uint8 (n, R, R, 3), and its manifest."""
 
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
-import lmdb
 import numpy as np
 from PIL import Image
 
 from blurdiff.data import lsun, unfinished
 from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
+from blurdiff.data.sources import Reader, Record, open_reader
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
 from blurdiff.runtime.parallel import WorkerDied, available_cores, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
+from blurdiff.runtime.text import shown
 
 CHUNK_RECORDS = 64
 CHUNK_BYTES = 1 << 22
@@ -34,6 +35,8 @@ def preprocess(
     manifest_path: str | os.PathLike,
     *,
     resolution: int,
+    kind: str = "lmdb",
+    crop: str | None = None,
     max_images: int | None = None,
     max_corrupt_fraction: float = 0.001,
     workers: int | None = None,
@@ -41,15 +44,16 @@ def preprocess(
     synthetic: bool = False,
     part: tuple[int, int] | None = None,
 ) -> Manifest:
-    """Write `output` (uint8 (n_used, R, R, 3), order of the keys), then its manifest; returns the manifest.
+    """Write `output` (uint8 (n_used, R, R, 3), order of the records), then its manifest; returns the manifest.
 
-    In the manifest n_used + len(skipped) is the number of records read, min(n_keys, max_images). With `part` (k, n),
-    `output` holds the k-th of n equal parts of those records, and the manifest says so: n_used, skipped and sha256 are
-    the part's, and part, parts and lmdb stand beside them.
+    `source` is the path of a data set, and `kind` its name in `sources`; for `crop` see `squash`. In the manifest,
+    n_used + len(skipped) is the number of records read, min(n_keys, max_images). With `part` (k, n), `output` holds the
+    k-th of n equal parts of those records, and the manifest says so: n_used, skipped and sha256 are the part's, and
+    part, parts and state stand beside them.
 
-    What an earlier call of the same LMDB, resolution, max_images and part has done is not done again, however it ended
-    (see `unfinished`). Raises UserError for a bad LMDB or key (see `lsun`), too many bad records, a full disk, a dead
-    worker; Interrupted on SIGTERM, SIGINT and SIGUSR1.
+    What an earlier call of the same source, resolution, crop, max_images and part has done is not done again, however
+    it ended (see `unfinished`). Raises UserError for a source that cannot be read (see `lsun` and `files`), too many
+    bad records, a full disk, a dead worker; Interrupted on SIGTERM, SIGINT and SIGUSR1.
     """
     workers = available_cores() if workers is None else workers
     k, parts = part or (0, 1)
@@ -62,9 +66,12 @@ def preprocess(
         raise UserError(f"--max-corrupt-fraction must be between 0 and 1, not {max_corrupt_fraction}")
     output, manifest_path = Path(output), Path(manifest_path)
 
-    lsun.check_lmdb(source)
-    with unfinished.held(output) as (folder, waited), lsun.open_lmdb(source) as environment:
-        state = lsun.identify(environment)
+    reader = open_reader(kind, source)
+    reader.check()
+    with unfinished.held(output) as (folder, waited), closing(reader):
+        state = reader.identify()
+        if reader.note:
+            say(reader.note)
         n_keys = state["entries"]
         n_all = min(n_keys, max_images or n_keys)
         start, stop = k * n_all // parts, (k + 1) * n_all // parts
@@ -73,25 +80,27 @@ def preprocess(
             "label": label or Path(source).name,
             "synthetic": synthetic,
             "resolution": resolution,
+            "crop": crop,
             "n_keys": n_keys,
             "max_images": max_images,
         }
-        of_part = {"part": k, "parts": parts, "lmdb": state} if part else {}
+        of_part = {"part": k, "parts": parts, "state": state} if part else {}
         if waited and (manifest := _made_meanwhile(output, manifest_path, known | of_part, state)):
             say(f"{output} has been made meanwhile")
             return manifest
         check = partial(check_skipped, source, n_all, max_corrupt_fraction)
-        work = unfinished.Unfinished(folder, {"lmdb": state, "records": [start, stop]}, resolution)
+        work = unfinished.Unfinished(folder, {"state": state, "records": [start, stop], "crop": crop}, resolution)
         with closing(work):
             check_room(output, folder, (stop - start - work.position.images) * resolution**2 * 3)
-            _read_records(environment, work, start, stop, os.fspath(source), workers, check)
-            if lsun.identify(environment) != state:
+            write = partial(write_images, kind, os.fspath(source), os.fspath(work.array), resolution, crop)
+            _read_records(reader, work, start, stop, write, workers, check)
+            if reader.identify() != state:
                 raise UserError(f"{source} was changed while it was read; run again")
             position = work.position
             if position.images == 0 and not part:
                 work.forget()
                 raise UserError(f"{source}: no record decodes (the first: {describe(position.skipped[0])}); "
-                                "fetch it again")  # fmt: skip
+                                "correct the path, or get it again")  # fmt: skip
             work.publish(output)
             # After the array: a manifest that is there describes an array that is complete.
             made = {"n_used": position.images, "skipped": position.skipped, "sha256": work.digest.hexdigest()}
@@ -117,13 +126,13 @@ def check_room(output: str | os.PathLike, folder: Path, need: int) -> None:
 
 
 def _read_records(
-    environment: lmdb.Environment,
+    reader: Reader,
     work: unfinished.Unfinished,
     start: int,
     stop: int,
-    source: str,
+    write: Callable,
     workers: int,
-    check,
+    check: Callable,
 ) -> None:
     """Read the records number `start` to `stop` that are not read yet; the workers write the images themselves."""
     n, done, resolution = stop - start, work.position.records, work.resolution
@@ -132,14 +141,14 @@ def _read_records(
     check(work.position.skipped)
     if done == n:
         return
-    last_key = work.position.last_key
-    keys = lsun.iterate_keys(environment, n - done, start, after=last_key and last_key.encode())
+    records = reader.records(start + done, stop, work.position.last_key)
     size = max(1, min(CHUNK_RECORDS, CHUNK_BYTES // (resolution**2 * 3)))
-    write = partial(write_images, source, os.fspath(work.array), resolution)
     with (
         StopSignals() as signals,
         progress(n, "images", "preprocess", done) as advance,
-        closing(ordered_map(write, _tasks(source, keys, size, done), min(workers, -(-(n - done) // size)))) as results,
+        closing(
+            ordered_map(write, _tasks(reader, records, size, done), min(workers, -(-(n - done) // size)))
+        ) as results,
     ):
         try:
             for n_records, n_images, last_key, skipped in results:
@@ -155,9 +164,8 @@ def _read_records(
                 work.save(now=True)
             if isinstance(error, WorkerDied) and signals.received:  # they got the signal too
                 raise _interrupted(signals, work, n) from error
-            if isinstance(error, WorkerDied):
-                lsun.check_lmdb(source)  # was it that?
             if isinstance(error, UserError):
+                reader.check()  # was it that?
                 raise
             reason = getattr(error, "strerror", None) or error
             raise UserError(
@@ -171,44 +179,53 @@ def _interrupted(signals: StopSignals, work: unfinished.Unfinished, n: int) -> I
                        "the same command goes on from there")  # fmt: skip
 
 
-def squash(image: Image.Image, resolution: int) -> Image.Image:
-    """The image as resolution x resolution pixels: what torchvision's Resize((R, R)) gives for a PIL image."""
+def squash(image: Image.Image, resolution: int, crop: str | None = None) -> Image.Image:
+    """The image as resolution x resolution pixels: what torchvision's Resize((R, R)) gives for a PIL image.
+
+    With `crop` "center", of the largest square in its middle: what torchvision's CenterCrop of the short side gives.
+    """
+    if crop == "center":
+        side = min(image.size)
+        left, top = (round((length - side) / 2) for length in image.size)
+        image = image.crop((left, top, left + side, top + side))
     if image.size == (resolution, resolution):
         return image
     return image.resize((resolution, resolution), Image.Resampling.BILINEAR)
 
 
-def read_images(path: str, resolution: int, keys: list[bytes]) -> tuple[np.ndarray, list[dict]]:
-    """Decode and squash the records of `keys`: uint8 (n, R, R, 3) of those that decode, {key, reason} of the others."""
-    images, skipped = np.empty((len(keys), resolution, resolution, 3), np.uint8), []
+def read_images(
+    reader: Reader, resolution: int, crop: str | None, records: list[Record]
+) -> tuple[np.ndarray, list[dict]]:
+    """Decode records and make them square: uint8 (n, R, R, 3) of those that decode, {key, reason} of the others."""
+    images, skipped = np.empty((len(records), resolution, resolution, 3), np.uint8), []
     n = 0
     with lsun.quiet():
-        for key, value in zip(keys, lsun.read_values(_environment(path), keys), strict=True):
+        for record in records:
             try:
-                pixels = squash(lsun.decode_image(value), resolution).tobytes()
+                pixels = squash(lsun.decode_image(reader.read(record)), resolution, crop).tobytes()
             except lsun.CorruptRecord as reason:
-                skipped.append({"key": key.decode(), "reason": str(reason)})
+                skipped.append({"key": record.key, "reason": str(reason)})
             except MemoryError as error:
                 # Not a skipped record: which images are used must not depend on the memory that happened to be free.
-                raise UserError(
-                    f"{path}: not enough memory to decode key {key.decode()}; use fewer --workers"
-                ) from error
+                raise UserError(f"not enough memory to decode {shown(record.key)}; use fewer --workers") from error
             else:
                 images[n] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
                 n += 1
     return images[:n], skipped
 
 
-def write_images(path: str, array: str, resolution: int, task: tuple[int, list[bytes]]) -> tuple[int, int, str, list]:
+def write_images(
+    kind: str, path: str, array: str, resolution: int, crop: str | None, task: tuple[int, list[Record]]
+) -> tuple[int, int, str, list]:
     """Write the images of a task's records into the file `array`, as image number `task[0]` and following.
 
     Returns the number of records and images, the last key, and the skipped records: a few bytes, where the images
     themselves would cost the parent a copy through a pipe.
     """
-    place, keys = task
-    images, skipped = read_images(path, resolution, keys)
+    place, records = task
+    images, skipped = read_images(_reader(kind, path), resolution, crop, records)
     arrays.write_at(_descriptor(array), images.reshape(-1).data, arrays.offset(place, resolution))
-    return len(keys), len(images), keys[-1].decode(), skipped
+    return len(records), len(images), records[-1].key, skipped
 
 
 @cache
@@ -218,16 +235,16 @@ def _descriptor(array: str) -> int:
 
 
 @cache
-def _environment(path: str) -> lmdb.Environment:
-    """The LMDB, opened once in each worker process."""
-    return lsun.open_lmdb(path)
+def _reader(kind: str, path: str) -> Reader:
+    """The data set, opened once in each worker process."""
+    return open_reader(kind, path)
 
 
-def _tasks(source: str, keys: Iterator[bytes], size: int, place: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Tasks: as many keys as `size`, and where their images go if no record before them is skipped."""
+def _tasks(reader: Reader, records: Iterator[Record], size: int, place: int) -> Iterator[tuple[int, list[Record]]]:
+    """Tasks: as many records as `size`, and where their images go if none before them is skipped."""
     while True:
-        lsun.check_lmdb(source)  # a file that is truncated while it is mapped kills its readers, without a word
-        if not (chunk := list(islice(keys, size))):
+        reader.check()  # an LMDB that is truncated while it is mapped kills its readers, without a word
+        if not (chunk := list(islice(records, size))):
             return
         yield place, chunk
         place += len(chunk)
@@ -238,13 +255,13 @@ def check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skippe
     if len(skipped) > max_fraction * n:
         raise UserError(
             f"{source}: {len(skipped)} of {n:,} records do not decode, more than --max-corrupt-fraction "
-            f"{max_fraction:g} allows (the first: {describe(skipped[0])}); fetch it again, or raise the fraction"
+            f"{max_fraction:g} allows (the first: {describe(skipped[0])}); get them again, or raise the fraction"
         )
 
 
 def describe(record: dict) -> str:
     """A skipped record in words."""
-    return f"key {record['key']}: {record['reason']}"
+    return f"{shown(record['key'])}: {record['reason']}"
 
 
 def say(text: str) -> None:

@@ -25,13 +25,13 @@ from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_js
 from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
 from blurdiff.runtime.waiting import waiting_for
 
-FORMAT = 2  # to be raised when the same LMDB and settings would give other images
+FORMAT = 2  # to be raised when the same source and settings would give other images
 JOURNAL_SECONDS = 5.0
 
 
 @dataclass
 class Position:
-    """How far the work is: `records` of the LMDB are read, and the file begins with the `images` made of them."""
+    """How far the work is: `records` of the source are read, and the file begins with the `images` made of them."""
 
     records: int = 0
     images: int = 0
@@ -42,8 +42,8 @@ class Position:
 class Unfinished:
     """The array in its folder, open for reading and writing: `position`, `descriptor`, `digest` of its images.
 
-    `identity` is what the images depend on beside the resolution: the LMDB's state, which records. A journal of another
-    identity, or one that does not fit the file, counts for nothing: then the work starts anew.
+    `identity` is what the images depend on beside the resolution: the source's state, which records, the crop. A
+    journal of another identity, or one that does not fit the file, counts for nothing: then the work starts anew.
     """
 
     def __init__(self, folder: Path, identity: dict, resolution: int):
@@ -73,7 +73,7 @@ class Unfinished:
             if journal.pop("check") != fingerprint(journal):
                 return f"{self.journal.name} is damaged"
             if journal["identity"] != self.identity:
-                return "the LMDB, the resolution, the choice of records or Pillow is another"
+                return "the source, the resolution, the crop, the choice of records or Pillow is another"
             position, sha256 = Position(**journal["position"]), journal["sha256"]
             descriptor = os.open(self.array, os.O_RDWR)
         except (UserError, AttributeError, KeyError, TypeError) as error:

@@ -20,10 +20,13 @@ from snakemake.utils import update_config
 
 from blurdiff.config.runs import check_config
 from blurdiff.config.schema import read_yaml
+from blurdiff.data.sources import SOURCES, Source
 from blurdiff.errors import UserError
 
 SNAKEFILE = Path(__file__).parents[3] / "Snakefile"
-FILES = ("lmdb", "weights", "f_table", "power")  # keys whose values may be the paths of files that must be there
+# Keys whose values may be the paths of files or folders that must be there.
+PLAIN = Source("", "", "a file")
+FILES = ("weights", "f_table", "power", *(name for name, source in SOURCES.items() if not source.drawn))
 
 
 @dataclass(eq=False)
@@ -102,12 +105,12 @@ def with_stand_ins(node, folder: Path, keep: set[str]):
         return node
     copy = {key: with_stand_ins(value, folder, keep) for key, value in node.items()}
     for key in FILES:
-        path, inside = copy.get(key), "data.mdb" if key == "lmdb" else ""
+        path, source = copy.get(key), SOURCES.get(key, PLAIN)
         if not isinstance(path, str) or path in ("blur", "heat") or os.path.normpath(path) in keep:
             continue
-        if not Path(path, inside).is_file():
+        if not source.is_there(path):
             copy[key] = str(folder / quote(path, safe=""))
-            file = Path(copy[key], inside)
+            file = Path(source.file(copy[key]), *["empty"] * source.is_folder)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
             os.utime(file, (1e9, 1e9))  # older than what was ever made of it

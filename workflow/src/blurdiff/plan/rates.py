@@ -11,16 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from blurdiff.config.settings import Settings, with_keys
-from blurdiff.data import lsun
+from blurdiff.data import lsun, sources
 from blurdiff.data.preprocess import squash
 from blurdiff.data.scenes import draw_files
 from blurdiff.evaluation.features import FeatureNetwork, compute, load_network
@@ -157,22 +156,22 @@ def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
 
 
 def preprocess(section: dict, resolution: int, seconds: float) -> Rate:
-    """An image decoded and squashed by one core: of the data set, or a drawn one where that is not there."""
-    if section["lmdb"] and Path(section["lmdb"], "data.mdb").is_file():
-        with lsun.open_lmdb(section["lmdb"]) as environment:
-            keys = list(islice(lsun.iterate_keys(environment), 32))
-            values, source = list(lsun.read_values(environment, keys)), "its first images"
+    """An image decoded and made square by one core: of the data set, or a drawn one where that is not there."""
+    name, path = sources.source_of(section)
+    if not sources.SOURCES[name].drawn and sources.SOURCES[name].is_there(path):
+        with closing(sources.open_reader(name, path)) as reader:
+            values, words = [reader.read(record) for record in reader.records(0, 32)], "its first images"
     else:
-        values, source = draw_files(section["synthetic"] or "bedroom", section["seed"] or 0, range(8)), "drawn images"
+        values, words = draw_files(section["synthetic"] or "bedroom", section["seed"] or 0, range(8)), "drawn images"
 
     def work() -> None:
         for value in values:
             try:
-                squash(lsun.decode_image(value), resolution)
+                squash(lsun.decode_image(value), resolution, section["crop"])
             except lsun.CorruptRecord:
                 continue
 
-    return Rate(timed(work, seconds) / len(values), f"a core; {source}")
+    return Rate(timed(work, seconds) / len(values), f"a core; {words}")
 
 
 def distance(dimension: int, seconds: float) -> Rate:

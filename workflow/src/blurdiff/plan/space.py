@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from blurdiff.data import sources
 from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_name
 from blurdiff.data.scenes import draw_files
 from blurdiff.plan import counts
@@ -29,10 +30,11 @@ def disk(facts: Facts, models: list[Progress]) -> dict[str, dict]:
         row["there"] += there
 
     for name, dataset in facts.datasets.items():
-        folder = Path(dataset.section["lmdb"] or results / "data" / f"{name}_lmdb")
-        if dataset.section["synthetic"]:
+        source, path = sources.source_of(dataset.section, str(results / "data" / f"{name}_lmdb"))
+        folder = Path(path)
+        if sources.SOURCES[source].drawn:
             add("LMDBs", drawn_bytes(dataset.section), [folder])
-        elif lsun_name(folder) in LSUN_ARCHIVES and not (folder / "data.mdb").is_file():
+        elif lsun_name(folder) in LSUN_ARCHIVES and not sources.SOURCES[source].is_there(path):
             zipped, _ = LSUN_ARCHIVES[lsun_name(folder)]
             add("LMDBs", zipped, [])
             add("their zips, until they are unpacked", zipped, [folder.with_name(f"{folder.name}.zip")])

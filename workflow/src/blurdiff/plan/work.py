@@ -1,11 +1,12 @@
 """How much work each job is: images to read, steps to train, networks to evaluate."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from blurdiff.data import lsun
+from blurdiff.data import sources
 from blurdiff.data.lsun_facts import lsun_name
 from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.errors import UserError
@@ -54,7 +55,7 @@ class Facts:
 
 
 def datasets_of(config: dict, used: Iterable[str], given: dict[str, int]) -> dict[str, Dataset]:
-    """The data sets of a config's runs. `given` are numbers of images, by name, "" for all whose LMDB is not here."""
+    """The data sets of a config's runs. `given` are numbers of images, by name, "" for all that are not here."""
     used = list(dict.fromkeys(used))
     for name in given:
         if name and name not in used:
@@ -73,18 +74,18 @@ def _count(section: dict, manifest: Path, given: int | None) -> tuple[int | None
     """(number of images, how it is known)."""
     if given is not None:
         return given, "--n-images"
-    if section["synthetic"]:
+    name, path = sources.source_of(section)
+    if sources.SOURCES[name].drawn:
         return section["n_images"], "synthetic"
-    folder = Path(section["lmdb"])
-    if (folder / "data.mdb").is_file():
-        with lsun.open_lmdb(folder) as environment:
-            return lsun.count_entries(environment), str(folder)
-    if lsun_name(folder) in LSUN_IMAGES:
-        return LSUN_IMAGES[lsun_name(folder)], f"{folder} is not there yet; LSUN's number"
+    if sources.SOURCES[name].is_there(path):
+        with closing(sources.open_reader(name, path)) as reader:
+            return reader.identify()["entries"], path
+    if lsun_name(path) in LSUN_IMAGES:
+        return LSUN_IMAGES[lsun_name(path)], f"{path} is not there yet; LSUN's number"
     try:
         return int(read_json(manifest)["n_used"]), str(manifest)
     except (UserError, KeyError, TypeError, ValueError):
-        return None, f"{folder} is not there; --n-images tells how many images"
+        return None, f"{path} is not there; --n-images tells how many images"
 
 
 def read_already(images: Path) -> tuple[int, str | None]:

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def shown(name: str) -> str:
+    """A name as it is, if a line of text can show it; else with escapes for what it cannot."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
 def size(n: float) -> str:
     """Bytes in decimal units: "0 B", "12.3 kB", "4.20 GB"."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -17,6 +17,7 @@ from pathlib import Path
 from blurdiff.config.runs import is_forward_only, resolve_runs
 from blurdiff.config.schema import config_schema
 from blurdiff.config.settings import with_keys
+from blurdiff.data import sources
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
 from blurdiff.runtime.locks import lock_holder
@@ -274,17 +275,21 @@ def images_digest(config: dict, dataset: str) -> str | None:
         manifest = read_json(path)
     except UserError:
         return None
-    source = part["lmdb"] or str(folder / f"{dataset}_lmdb")
-    expected = {"resolution": config["resolution"], "max_images": part["max_images"]}
+    name, source = sources.source_of(part, str(folder / f"{dataset}_lmdb"))
+    expected = {"resolution": config["resolution"], "max_images": part["max_images"], "crop": part["crop"]}
     if part["synthetic"]:
         expected["n_keys"] = part["n_images"]
     if not isinstance(manifest, dict) or any(manifest.get(key) != value for key, value in expected.items()):
         return None
     if os.path.normpath(str(manifest.get("source"))) != os.path.normpath(source):
         return None
-    data = Path(source) / "data.mdb"
-    if data.is_file() and data.stat().st_mtime > path.stat().st_mtime:
-        return None
+    if sources.SOURCES[name].is_there(source):
+        try:
+            state = {"entries": manifest.get("n_keys"), **sources.state(name, source)}
+        except UserError:
+            return None
+        if state["mtime_ns"] > path.stat().st_mtime_ns or state["entries"] != manifest.get("n_keys"):
+            return None
     if part["synthetic"] and not _is_drawn(Path(source), part):
         return None
     return manifest.get("sha256")
