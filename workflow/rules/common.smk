@@ -25,6 +25,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 from blurdiff.config.keys import Section, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.errors import UserError
+from blurdiff.evaluation.metrics import METRICS
 from blurdiff.reporting.figures import FIGURES, INPUTS
 from blurdiff.runtime.files import write_text
 
