@@ -22,8 +22,9 @@ os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.enviro
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
-from blurdiff.config.keys import Section, made_by
+from blurdiff.config.keys import Section, digests_of, files_of, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
+from blurdiff.data import lmdb_header
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import FIGURES, INPUTS
 from blurdiff.runtime.files import write_text
@@ -116,9 +117,13 @@ def settings_file(wildcards, threads):
 
 
 def identity(settings, *keys):
-    """What decides a result: these keys of a run's settings, of sections what differs from the defaults."""
+    """What decides a result: these keys of a run's settings, of sections what differs from the defaults, and what is
+    in the tables that they name: one that replaces another may be older."""
     chosen = {key: settings[key] for key in keys or settings.keys()}
-    return {key: made_by(value) if isinstance(value, Section) else value for key, value in chosen.items()}
+    sections = {key: value for key, value in chosen.items() if isinstance(value, Section)}
+    tables = [digests for section in sections.values() if (digests := digests_of(section))]
+    chosen |= {key: made_by(section) for key, section in sections.items()}
+    return chosen | ({"tables": tables} if tables else {})
 
 
 def threads_of(section):
@@ -165,6 +170,12 @@ def lmdb_of(wildcards):
     return f"{folder}/data.mdb"
 
 
+def lmdb_state(wildcards):
+    """What tells the user's LMDB from one that replaces it, however old; a synthetic one Snakemake knows itself."""
+    folder = config["datasets"][wildcards.dataset]["lmdb"]
+    return lmdb_header.state(folder) if folder else None
+
+
 def preprocess_options(wildcards):
     """What decides the images, beside the resolution."""
     dataset = config["datasets"][wildcards.dataset]
@@ -193,9 +204,7 @@ def manifest_of(wildcards):
 
 def tables_of(wildcards):
     """CSV files that define the run's process, if there are any."""
-    process = settings_of(wildcards).process
-    tables = [process["f_table"]] if process["f_type"] == "table" else []
-    return tables + ([] if process["power"] in ("blur", "heat") else [process["power"]])
+    return list(files_of(settings_of(wildcards).process).values())
 
 
 def shard_identity(wildcards):
@@ -214,6 +223,12 @@ def shards_of(wildcards):
 def weights(wildcards):
     """The file of the evaluation network's weights, if the config gives one."""
     return config["evaluation"]["weights"] or []
+
+
+def weights_state():
+    """What tells this file from one that replaces it, however old."""
+    path = config["evaluation"]["weights"]
+    return path and [os.stat(path).st_size, os.stat(path).st_mtime_ns]
 
 
 def weights_option(wildcards, input):

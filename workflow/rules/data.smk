@@ -86,6 +86,7 @@ rule preprocess:
         runtime=240,
     params:
         resolution=config["resolution"],
+        source=lmdb_state,
         options=preprocess_options,
         label=lambda wildcards, threads: config["datasets"][wildcards.dataset]["label"],
         folder=lambda wildcards, input: os.path.dirname(input[0]),
@@ -117,6 +118,7 @@ rule preprocess_part:
         runtime=240,
     params:
         resolution=config["resolution"],
+        source=lmdb_state,
         options=preprocess_options,
         parts=lambda wildcards: PARTS[wildcards.dataset],
         label=lambda wildcards, threads: config["datasets"][wildcards.dataset]["label"],
@@ -152,6 +154,7 @@ rule join_parts:
         mem_mb=1000,
         runtime=120,
     params:
+        source=lmdb_state,
         fraction=lambda wildcards: config["datasets"][wildcards.dataset]["max_corrupt_fraction"],
         blurdiff=blurdiff,
     shell:

@@ -23,6 +23,7 @@ rule reference:
         network=config["evaluation"]["network"],
         n_samples=config["sampling"]["n_samples"],
         repeats=config["evaluation"]["floor_repeats"],
+        weights=weights_state(),
         options=weights_option,
         batch_size=lambda wildcards, threads: config["evaluation"]["batch_size"],
         device=lambda wildcards, threads: config["evaluation"]["device"],
@@ -58,6 +59,7 @@ rule evaluate:
         # These stand in fid.json and from there in the table.
         identity=lambda wildcards: identity(settings_of(wildcards)),
         network=config["evaluation"]["network"],
+        weights=weights_state(),
         options=weights_option,
         blurdiff=blurdiff,
     shell:
