@@ -167,6 +167,14 @@ BAD = {
     "another crop": (with_keys(datasets={"rooms": {"folder": "x", "crop": "top"}}), "datasets.rooms.crop", "center"),
     "seed of an LMDB": (with_keys(datasets={"rooms": {"lmdb": "x", "seed": 1}}), "datasets.rooms.seed", "synthetic"),
     "name with a slash": (with_keys(datasets={"a/b": {"lmdb": "x"}}), "datasets", '"a/b" is no name'),
+    "name of a run that is too long": (
+        with_keys(runs=[{"dataset": "rooms", "name": "a" * 121}]), "runs[0].name", "121",
+    ),
+    "name of a data set that is too long": (with_keys(datasets={"a" * 300: {"lmdb": "x"}}), "datasets", "300"),
+    "name in a path that is too long": (with_keys(results="a/" + "é" * 101), "results", "202 bytes"),
+    "path that is too long": (with_keys(store="a/" * 2000), "store", "longer than"),
+    "table whose name is too long": (with_keys(runs=[{"dataset": "rooms", "f_type": "table", "f_table": "a" * 256}]),
+                                     "runs[0].f_table", "256"),
     "no such data set": (with_keys(runs=[{"dataset": "halls"}]), "runs[0].dataset", "no data set is named 'halls'"),
     "no runs": (with_keys(runs=[]), "runs", "must not be empty"),
     "run without data set": (with_keys(runs=[{"f_type": "none"}]), "runs[0].dataset", "is missing"),
@@ -283,6 +291,17 @@ def test_names_of_runs():
         "rooms_table_f_table-my-f.csv",
         "rooms_quartic_grid-snr",
     ]
+
+
+def test_names_of_runs_with_many_overrides_are_short_and_differ():
+    """They become names of files, which may have 255 bytes."""
+    many = {"dataset": "rooms", "sigma": 0.5, "beta_1": 0.001, "beta_N": 0.03, "noise_schedule": "cosine",
+            "f_type": "none", "basis": "dct", "sampling": {"noise_free_steps": 1, "sampler": "ddim", "eta": 0.5},
+            "training": {"learning_rate": 1e-3, "batch_size": 4, "checkpoint_every": 7}}  # fmt: skip
+    runs = [many, {**many, "training": {**many["training"], "checkpoint_every": 8}}]
+    names = [run["name"] for run in config.check_config(with_keys(runs=runs))["runs"]]
+    assert names[0] != names[1] and names == [run["name"] for run in config.check_config(with_keys(runs=runs))["runs"]]
+    assert all(len(name) == 120 and name.startswith("rooms_none_") for name in names)
 
 
 def test_shards_bound_the_batch():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blurdiff.data import lsun
+from blurdiff.data import lmdb_header, lsun
 from blurdiff.errors import UserError
 
 
@@ -127,9 +127,8 @@ def test_the_header_is_read_as_lmdb_reads_it(write_lmdb):
     folder = write_lmdb({key(n): bytes(3000) for n in range(7)}, {key(9): b""})
     with lmdb.open(str(folder), readonly=True, lock=False) as environment:
         page, info = environment.stat()["psize"], environment.info()
-    with open(folder / "data.mdb", "rb") as file:
-        metas = [lsun._read_meta(file.read(page)) for _ in range(2)]
-    assert max(metas, key=lambda meta: meta[2]) == (page, info["last_pgno"], info["last_txnid"])
+    metas = lmdb_header.read_metas(folder / "data.mdb")
+    assert lmdb_header.newest(metas) == (page, info["last_pgno"], info["last_txnid"])
 
 
 def test_a_damaged_second_header_page_is_refused(write_lmdb):

@@ -2,7 +2,9 @@ import copy
 import dataclasses
 import errno
 import fcntl
+import os
 import resource
+import time
 
 import pytest
 import safetensors.torch
@@ -163,6 +165,21 @@ def test_publish_where_links_are_not_possible(tmp_path, monkeypatch):
     store.publish(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"content"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+
+
+def test_runs_that_share_a_model_do_not_share_its_time(tmp_path):
+    """Or publishing it for one would make outdated what the others made from it."""
+    source, runs = tmp_path / "source", [tmp_path / str(k) / "model" for k in range(3)]
+    source.write_bytes(b"content")
+    os.utime(source, (1, 1))
+    for run in [*runs, runs[0]]:
+        before = {other: other.stat().st_mtime_ns for other in runs if other.exists() and other != run}
+        started = time.time() - 1
+        store.publish(source, run)
+        assert run.read_bytes() == b"content"
+        assert run.stat().st_mtime > started  # what was made from an older model is outdated
+        assert before == {other: other.stat().st_mtime_ns for other in before}
+    assert source.stat().st_nlink == 2  # the first takes no room
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):

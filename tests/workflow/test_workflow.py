@@ -227,6 +227,35 @@ def test_an_lmdb_becomes_images(copied):
     manifest = json.loads((copied / "results" / "data" / "photos" / "manifest.json").read_text())
     assert (manifest["n_used"], manifest["label"], manifest["synthetic"]) == (6, "some photos", False)
     assert np.load(copied / "results" / "data" / "photos" / "images.npy").shape == (6, 8, 8, 3)
+    # Another one in its place, which may be older than what was made of the first.
+    assert plan(copied, targets=["results/data/photos/images.npy"]) == {}
+    shutil.rmtree(copied / "data" / "photos_lmdb")
+    write_lmdb(copied / "data" / "photos_lmdb", 7)
+    os.utime(copied / "data" / "photos_lmdb" / "data.mdb", (1e9, 1e9))
+    assert plan(copied, targets=["results/data/photos/images.npy"]) == {"preprocess": 1}
+
+
+def test_an_older_table_in_the_place_of_another_is_noticed(tmp_path):
+    table, target = tmp_path / "table.csv", ["results/figures/figure4.png"]
+    runs = [{"dataset": "rooms", "f_type": "table", "f_table": "table.csv", "name": "own"}]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "datasets": {"rooms": {"synthetic": "bedroom"}},
+                                                        "runs": runs, "figures": {"figure4": ["own"]}}))  # fmt: skip
+    table.write_text("i,f\n0,0\n4,0.5\n")
+    tiny(tmp_path, targets=target)
+    os.utime(table)
+    assert plan(tmp_path, targets=target) == {}  # its content is the same
+    table.write_text("i,f\n0,0\n4,0.7\n")
+    os.utime(table, (1e9, 1e9))
+    assert plan(tmp_path, targets=target) == {"figure": 1}
+
+
+def test_a_run_that_shares_a_model_makes_nothing_of_the_others_anew(copied):
+    runs = [*TINY["runs"], {"dataset": "rooms", "f_type": "none", "sampling": {"grid": "snr"}}]
+    (copied / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "runs": runs}))
+    tiny(copied, targets=["results/runs/rooms_none_grid-snr/seed0/model.safetensors"])
+    # Models larger than this Snakemake compares by their time alone.
+    samples = [f"results/runs/{run}/seed0/samples.npz" for run in RUNS]
+    assert plan(copied, "--max-checksum-file-size", "1", targets=samples) == {}
 
 
 def test_a_failing_job_shows_its_one_line(copied):

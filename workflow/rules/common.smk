@@ -27,7 +27,7 @@ if not workflow.modifier.skip_configfile:
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
-from blurdiff.config.keys import Section, made_by
+from blurdiff.config.keys import Section, digests_of, files_of, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.data import sources
 from blurdiff.errors import UserError
@@ -137,9 +137,13 @@ def settings_file(wildcards, threads):
 
 
 def identity(settings, *keys):
-    """What decides a result: these keys of a run's settings, of sections what differs from the defaults."""
+    """What decides a result: these keys of a run's settings, of sections what differs from the defaults, and what is
+    in the tables that they name: one that replaces another may be older."""
     chosen = {key: settings[key] for key in keys or settings.keys()}
-    return {key: made_by(value) if isinstance(value, Section) else value for key, value in chosen.items()}
+    sections = {key: value for key, value in chosen.items() if isinstance(value, Section)}
+    tables = [digests for section in sections.values() if (digests := digests_of(section))]
+    chosen |= {key: made_by(section) for key, section in sections.items()}
+    return chosen | ({"tables": tables} if tables else {})
 
 
 def threads_of(section):
@@ -194,18 +198,18 @@ def source_file(wildcards):
 
 
 @functools.cache
-def folder_state(name, path):
-    """What tells the files of a folder from those of another time."""
+def state_of(name, path):
+    """What tells a data set's files from those that replace them, however old these are."""
     try:
         return json.dumps(sources.state(name, path))
-    except UserError:
-        return ""  # the job will say what is wrong with it
+    except (UserError, OSError):
+        return ""  # it is still to come, or the job will say what is wrong with it
 
 
 def source_state(wildcards):
-    """That of a data set which is a folder; of other data sets, Snakemake compares the times."""
+    """That of a user's data set; one that is drawn Snakemake knows itself."""
     name, path = sources.source_of(config["datasets"][wildcards.dataset])
-    return folder_state(name, path) if sources.SOURCES[name].is_folder else ""
+    return "" if sources.SOURCES[name].drawn else state_of(name, path)
 
 
 def source_option(wildcards, input):
@@ -243,9 +247,7 @@ def manifest_of(wildcards):
 
 def tables_of(wildcards):
     """CSV files that define the run's process, if there are any."""
-    process = settings_of(wildcards).process
-    tables = [process["f_table"]] if process["f_type"] == "table" else []
-    return tables + ([] if process["power"] in ("blur", "heat") else [process["power"]])
+    return list(files_of(settings_of(wildcards).process).values())
 
 
 def shard_identity(wildcards):
@@ -264,6 +266,12 @@ def shards_of(wildcards):
 def weights(wildcards):
     """The file of the evaluation network's weights, if the config gives one."""
     return config["evaluation"]["weights"] or []
+
+
+def weights_state():
+    """What tells this file from one that replaces it, however old."""
+    path = config["evaluation"]["weights"]
+    return path and [os.stat(path).st_size, os.stat(path).st_mtime_ns]
 
 
 def weights_option(wildcards, input):

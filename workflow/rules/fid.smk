@@ -24,6 +24,7 @@ rule reference:
         metrics=list(METRICS),
         n_samples=config["sampling"]["n_samples"],
         repeats=config["evaluation"]["floor_repeats"],
+        weights=weights_state(),
         options=weights_option,
         batch_size=lambda wildcards, threads: config["evaluation"]["batch_size"],
         device=lambda wildcards, threads: config["evaluation"]["device"],
@@ -60,6 +61,7 @@ rule evaluate:
         identity=lambda wildcards: identity(settings_of(wildcards)),
         network=config["evaluation"]["network"],
         metrics=list(METRICS),
+        weights=weights_state(),
         options=weights_option,
         blurdiff=blurdiff,
     shell:

@@ -31,6 +31,7 @@ rule sampler_study:
         n_steps=STUDY["n_steps"],
         n_samples=STUDY["n_samples"],
         network=config["evaluation"]["network"],
+        weights=weights_state(),
         options=weights_option,
         blurdiff=blurdiff,
     shell:

@@ -28,9 +28,8 @@ rule train:
         ),
         store=lambda wildcards, threads: config["store"],
         trainer=trainer,
-    # The files are links into the store and may be old: touched, so that what an older model made counts as outdated.
     # A batch system sends SIGTERM to all processes of a job: this shell must outlive the trainer, which saves its state.
     shell:
         "trap : TERM; {params.trainer} train --settings {params.settings:q} --images {input.images:q} "
         "--manifest {input.manifest:q} --store {params.store:q} --output {output.model:q} "
-        "--history {output.history:q} --threads {threads} > {log:q} 2>&1 && touch {output:q}"
+        "--history {output.history:q} --threads {threads} > {log:q} 2>&1"

@@ -1,8 +1,8 @@
 """Train one model, or resume it from its last checkpoint.
 
 One model is a data set, a process and a seed. Checkpoints and finished models live in the store, keyed by a fingerprint
-of the settings that determine the weights; --output and --history are links to what is kept there. A model that the
-store has already is not trained again.
+of the settings that determine the weights; --output and --history are links to what is kept there (copies, where
+another run has a link already). A model that the store has already is not trained again.
 """
 
 import argparse

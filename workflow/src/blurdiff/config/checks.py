@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from blurdiff.config.keys import files_of
 from blurdiff.config.settings import SOURCES, NetworkConfig, ProcessConfig, Settings, TrainingConfig
 from blurdiff.data import sources
 from blurdiff.data.lsun_facts import lsun_name
@@ -19,11 +20,35 @@ Refuse = Callable[[str, str, str], None]  # section, key, what is wrong
 ADDRESS = re.compile(r"https?://[^\s/]+\S*")
 DIGEST = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}")
 
+# Linux allows 255 bytes for a name and 4,096 for a path. Zips, temporary and unfinished files have longer names.
+NAME_BYTES, PATH_BYTES = 200, 3500
+# Keys of the process that name a file, and what to do when it is missing.
+FILES = {"f_table": "give a CSV with the columns i and f", "power": "give blur, heat or a CSV of numbers"}
+
 
 # Keys of the process that only family blur reads.
 BLUR_KEYS = (
     "basis", "border", "sigma", "power", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order",
 )  # fmt: skip
+
+
+def check_paths(config: dict, name: str) -> None:
+    """No path is one that the system refuses, with room for what the workflow adds to it."""
+    paths = {
+        "results": config["results"],
+        "store": config["store"],
+        "evaluation.weights": config["evaluation"]["weights"],
+    }
+    paths |= {f"datasets.{dataset}.lmdb": part["lmdb"] for dataset, part in config["datasets"].items()}
+    places = {"process": config["process"]} | {f"runs[{number}]": run for number, run in enumerate(config["runs"])}
+    paths |= {f"{place}.{key}": part.get(key) for place, part in places.items() for key in FILES}
+    for key, path in paths.items():
+        for part in Path(path or "").parts:
+            if len(os.fsencode(part)) > NAME_BYTES:
+                raise UserError(f"{name}: {key}: {part[:30]}… has {len(os.fsencode(part))} bytes, {NAME_BYTES} at most;"
+                                " give a shorter one")  # fmt: skip
+        if path and len(os.fsencode(os.path.abspath(path))) > PATH_BYTES:
+            raise UserError(f"{name}: {key}: this path is longer than {PATH_BYTES} bytes; give a shorter one")
 
 
 def check_datasets(config: dict, name: str) -> None:
@@ -224,11 +249,8 @@ def check_files(config: dict, resolved: list[Settings], name: str) -> None:
             missing.append(text)
     paths = {("evaluation.weights", config["evaluation"]["weights"]): "give the path of pytorch-fid's weights"}
     for settings in resolved:
-        process = settings.process
-        if process.f_type == "table":
-            paths["process.f_table", process.f_table] = "give a CSV with the columns i and f"
-        if process.power not in ("blur", "heat"):
-            paths["process.power", process.power] = "give blur, heat or a CSV of numbers"
+        for key, path in files_of(settings.process).items():
+            paths[f"process.{key}", path] = FILES[key]
     missing += [
         f"{key}: {path} is missing; {hint}" for (key, path), hint in paths.items() if path and not Path(path).is_file()
     ]

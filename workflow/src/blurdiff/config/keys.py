@@ -9,6 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blurdiff.errors import UserError
+from blurdiff.runtime.files import sha256_file
+
 REQUIRED = object()
 
 
@@ -80,6 +83,23 @@ def made_by(section: Section, *without: str) -> dict:
         for field in dataclasses.fields(section)
         if not field.metadata["how"] and field.name not in without and getattr(section, field.name) != baseline(field)
     }
+
+
+def files_of(section: Section) -> dict[str, str]:
+    """The keys of a section that name a file, such as a table, and its path."""
+    usual = {field.name: field.metadata.get("is_file_unless") for field in dataclasses.fields(section)}
+    return {name: section[name] for name, names in usual.items() if names and section[name] not in names}
+
+
+def digests_of(section: Section) -> dict[str, str]:
+    """The SHA-256 of each of these files; UserError when one cannot be read."""
+    digests = {}
+    for name, path in files_of(section).items():
+        try:
+            digests[name] = sha256_file(path)
+        except OSError as error:
+            raise UserError(f"process.{name}: cannot read {path}: {error.strerror}") from error
+    return digests
 
 
 def baseline(field: dataclasses.Field) -> object:

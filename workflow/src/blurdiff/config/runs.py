@@ -3,6 +3,7 @@
 # The workflow checks a config with this module before any job starts, so that it imports neither torch nor numpy.
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from blurdiff.config import checks
 from blurdiff.config.schema import completed, config_schema, read_yaml, settings_schema, validate
-from blurdiff.config.settings import PRESETS, Settings, settings_from
+from blurdiff.config.settings import NAME_LENGTH, PRESETS, Settings, settings_from
 from blurdiff.errors import UserError
 
 
@@ -33,6 +34,7 @@ def check_config(raw: object, name: str = "config") -> dict:
             part["n_images"] = part["n_images"] or 2048
             part["seed"] = part["seed"] or 0
         part["label"] = part["label"] or (f"{dataset} (synthetic)" if part["synthetic"] else dataset)
+    checks.check_paths(config, name)
     checks.check_datasets(config, name)
     for run, run_name in zip(config["runs"], run_names(config, name), strict=True):
         run["name"] = run_name
@@ -73,7 +75,7 @@ def run_names(config: dict, name: str) -> list[str]:
             overrides |= run.get("training", {}) | run.get("sampling", {})
             words += [f"{key}-{Path(str(value)).name}" for key, value in overrides.items()]
             candidates = ["_".join(words), "_".join([*words, f"f_N-{process['f_N']:g}"])]
-            candidates = [re.sub(r"[^A-Za-z0-9._+-]+", "-", candidate) for candidate in candidates]
+            candidates = [shortened(re.sub(r"[^A-Za-z0-9._+-]+", "-", candidate)) for candidate in candidates]
             candidates = [candidate for candidate in candidates if candidate not in given]
         free = [candidate for candidate in candidates if candidate not in taken]
         if not free:
@@ -81,6 +83,14 @@ def run_names(config: dict, name: str) -> list[str]:
             raise UserError(f"{name}: runs[{number}]: the same name{other}; remove it or give it a name of its own")
         taken[free[0]] = number
     return list(taken)
+
+
+def shortened(name: str) -> str:
+    """The name, or of one that is too long for files its beginning and a digest of the whole."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: NAME_LENGTH - 9]}-{digest}"
 
 
 def run_process(config: dict, run: dict) -> dict:

@@ -13,7 +13,9 @@ from blurdiff.config.keys import REQUIRED, Section, integer, key, list_of, nulla
 TRUTH = {"type": "boolean"}
 TEXT = {"type": "string", "minLength": 1}
 PATH = {**TEXT, "format": "path"}  # `~` and `$VARIABLE` are filled in (schema.completed)
-NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]*$"}
+# Names of runs and data sets become names of files, of at most 255 bytes, with other words before and behind them.
+NAME_LENGTH = 120
+NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._+-]*$", "maxLength": NAME_LENGTH}
 SEED = integer(0, 2**32 - 1)
 DEVICE = one_of("cpu", "cuda")
 PRECISION = one_of("fp32", "bf16")

@@ -7,7 +7,6 @@ which cannot be caught. The file's own header is therefore checked before LMDB s
 import io
 import os
 import re
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
+from blurdiff.data.lmdb_header import newest, read_metas
 from blurdiff.data.lsun_facts import download_hint
 from blurdiff.data.sources import Record
 from blurdiff.errors import UserError
@@ -31,14 +31,6 @@ FORMATS = ("WEBP", "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation
 
 _KEY = re.compile(rb"[0-9a-fA-F]{40}")
-
-# An LMDB file starts with two meta pages, of which the one with the higher transaction number counts: a page header of
-# 16 bytes (page number, padding, flags, bounds), then magic, version, address and size of the map, two database records
-# (of which the first begins with the page size), the number of the last page in use, the transaction number.
-_PAGE_HEADER = struct.Struct("<QHHHH")
-_META = struct.Struct("<IIQQ I44x 48x QQ")
-_MAGIC = 0xBEEFC0DE
-_META_FLAG = 0x08
 
 
 class CorruptRecord(ValueError):
@@ -58,39 +50,20 @@ def check_lmdb(path: str | os.PathLike) -> None:
     if not data.is_file():
         raise UserError(f"{path} holds no data.mdb, so it is not an LMDB; {download_hint(path)}, or correct the path")
     try:
-        size = data.stat().st_size
-        with open(data, "rb") as file:
-            metas = [_read_meta(file.read(_PAGE_HEADER.size + _META.size))]
-            if metas[0] is not None:
-                file.seek(metas[0][0])
-                metas.append(_read_meta(file.read(_PAGE_HEADER.size + _META.size)))
+        size, metas = data.stat().st_size, read_metas(data)
     except OSError as error:
         raise UserError(f"cannot read {data}: {error.strerror or error}; check its permissions and its disk") from error
     if size == 0:
         raise UserError(f"{data} is empty (0 bytes): the download or the copy failed; fetch it again")
     if metas[0] is None:
         raise UserError(f"{data} is not an LMDB file (its header is not LMDB's); {download_hint(path)}")
-    page_size = metas[0][0]
-    last_page = max((meta for meta in metas if meta), key=lambda meta: meta[2])[1]
-    expected = max(last_page + 1, 2) * page_size
+    expected = max(newest(metas).last_page + 1, 2) * metas[0].page_size
     if size < expected:
         raise UserError(
             f"{data} is truncated: {size:,} bytes, but its header names {expected:,}; fetch or copy it again"
         )
     if metas[1] is None:
         raise UserError(f"{data} is damaged (the second page of its header is not LMDB's); fetch or copy it again")
-
-
-def _read_meta(page: bytes) -> tuple[int, int, int] | None:
-    """Page size, last page and transaction number of a meta page's first bytes; None if they are not a meta page."""
-    if len(page) < _PAGE_HEADER.size + _META.size:
-        return None
-    flags = _PAGE_HEADER.unpack_from(page)[2]
-    magic, _, _, _, page_size, last_page, transaction = _META.unpack_from(page, _PAGE_HEADER.size)
-    power_of_two = 256 <= page_size <= 1 << 16 and page_size & (page_size - 1) == 0
-    if magic != _MAGIC or not flags & _META_FLAG or not power_of_two:
-        return None
-    return page_size, last_page, transaction
 
 
 def open_lmdb(path: str | os.PathLike) -> lmdb.Environment:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from blurdiff.config import settings
 from blurdiff.config.keys import check_names
+from blurdiff.data import lmdb_header
 from blurdiff.data.lsun_facts import how_to_get
 
 
@@ -85,11 +86,14 @@ def open_reader(name: str, path: str | os.PathLike) -> Reader:
 
 
 def state(name: str, path: str) -> dict:
-    """`mtime_ns` of the file that must be there; of a folder of files all that `identify` tells, and UserError if it
-    cannot be read."""
+    """What tells the files of a data set from others in their place, with `mtime_ns`, the last change; OSError or
+    UserError if they cannot be read."""
     source = SOURCES[name]
+    if source.reader.endswith(":Lmdb"):
+        return lmdb_header.state(path)
     if not source.is_folder:
-        return {"mtime_ns": os.stat(source.file(path)).st_mtime_ns}
+        status = os.stat(source.file(path))
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
     with closing(open_reader(name, path)) as reader:
         return reader.identify()
 

@@ -18,7 +18,7 @@ def disk(facts: Facts, models: list[Progress]) -> dict[str, dict]:
     """What is written, by kind: {"bytes": in the end, "there": of that already}.
 
     Files' headers and everything below a megabyte (tables, figures, logs) are left out; a store on another file system
-    than the results costs a second copy of each model.
+    than the results costs a second copy of each model, and so does every run but the first of those that share one.
     """
     config, rows = facts.config, {}
     results, pixels, sampling = Path(config["results"]), 3 * config["resolution"] ** 2, config["sampling"]

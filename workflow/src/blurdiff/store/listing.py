@@ -1,7 +1,6 @@
 """What a store holds, and which of it the runs of a config need. Reads no tensor, so that it needs no torch."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import math
@@ -14,9 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from blurdiff.config.keys import files_of
 from blurdiff.config.runs import is_forward_only, resolve_runs
 from blurdiff.config.schema import config_schema
-from blurdiff.config.settings import with_keys
+from blurdiff.config.settings import ProcessConfig, with_keys
 from blurdiff.data import sources
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json
@@ -242,11 +242,10 @@ def needs_of(config: dict, name: str) -> list[Need]:
             continue
         digest = digests[settings["dataset"]]
         unknown = () if digest else ("images_sha256",)
-        for each in dataclasses.fields(settings.process):
-            usual, path = each.metadata.get("is_file_unless"), settings.process[each.name]
-            if usual and path not in usual and not Path(path).is_file():
-                settings = with_keys(settings, "process", **{each.name: usual[0]})
-                unknown += (f"process.{each.name}",)
+        for key, path in files_of(settings.process).items():
+            if not Path(path).is_file():
+                settings = with_keys(settings, "process", **{key: getattr(ProcessConfig, key)})
+                unknown += (f"process.{key}",)
         value = store.fingerprinted(settings, digest or "")
         iterations = settings["training"]["iterations"]
         words = [settings[key] for key in ("run", "dataset", "label", "seed")]
@@ -286,7 +285,7 @@ def images_digest(config: dict, dataset: str) -> str | None:
     if sources.SOURCES[name].is_there(source):
         try:
             state = {"entries": manifest.get("n_keys"), **sources.state(name, source)}
-        except UserError:
+        except (UserError, OSError):
             return None
         if state["mtime_ns"] > path.stat().st_mtime_ns or state["entries"] != manifest.get("n_keys"):
             return None

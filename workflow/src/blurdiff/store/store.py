@@ -7,7 +7,6 @@ outputs of a job that fails; the store is not declared anywhere, so nothing that
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blurdiff.config.keys import made_by
+from blurdiff.config.keys import digests_of, made_by
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import atomic_path, sha256_file, write_json
@@ -32,19 +31,11 @@ def fingerprinted(settings: Settings, images_sha256: str) -> dict:
     Tables count by their content, not by their path. The number of iterations is in the file names instead: a longer
     training goes on from a shorter one, unless the learning rate falls towards the last.
     """
-    process = made_by(settings.process)
-    for field in dataclasses.fields(settings.process):
-        name, named = field.name, field.metadata.get("is_file_unless")
-        if named and process.get(name, named[0]) not in named:
-            try:
-                process[name] = sha256_file(process[name])
-            except OSError as error:
-                raise UserError(f"process.{name}: cannot read {process[name]}: {error.strerror}") from error
     return {
         "format": FORMAT,
         "images_sha256": images_sha256,
         "resolution": settings.resolution,
-        "process": process,
+        "process": made_by(settings.process) | digests_of(settings.process),
         "network": made_by(settings.network),
         "training": made_by(settings.training, *(() if ends_at_iterations(settings) else ("iterations",))),
         "seed": settings.seed,
@@ -131,11 +122,19 @@ def intact(path: Path) -> bool:
 
 
 def publish(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`: a hard link, or a copy where file systems do not allow one."""
+    """Make `target` the same file as `source`, with the time of now: what was made from an older `target` is outdated.
+
+    A hard link, unless another one exists already: runs that share a model must not share its time, or publishing it
+    for one would make outdated what the others made from it. Then, and where file systems have no links, a copy. Only
+    for the holder of the lock.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    others = source.stat().st_nlink - 1 - (target.exists() and os.path.samefile(source, target))
     with atomic_path(target) as temporary:
         temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:
+        with contextlib.suppress(OSError):
+            if not others:
+                os.link(source, temporary)
+        if not temporary.exists():
             shutil.copyfile(source, temporary)
+        os.utime(temporary)
