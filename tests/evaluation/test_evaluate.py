@@ -8,7 +8,9 @@ from blurdiff.cli import main
 from blurdiff.config.runs import read_settings
 from blurdiff.evaluation.evaluate import describe_run
 from blurdiff.evaluation.features import FeatureNetwork
-from blurdiff.evaluation.frechet import frechet_distance, kernel_distance
+from blurdiff.evaluation.frechet import frechet_distance
+from blurdiff.evaluation.measures import Comparison
+from blurdiff.evaluation.metrics import METRICS
 from blurdiff.evaluation.records import read_reference
 
 R, D, N = 4, 5, 30
@@ -53,7 +55,9 @@ def reference_arrays():
         "mu": real.mean(0),
         "sigma": np.cov(real.T),
         "n": np.int64(80),
-        "floor": np.array([1.0, 2.0, 4.0]),
+        "floor.frechet": np.array([1.0, 2.0, 4.0]),
+        "floor.kernel": np.array([0.5]),
+        "floor.recall": np.full(2, np.nan),
         "floor_n": np.int64(N),
         "features": real[:N].astype(np.float32),
         "network": "efficientnet-lite0",
@@ -88,8 +92,13 @@ def test_evaluation(folder, quick, capsys):
     x = pixels @ MATRIX[:, :D].astype(np.float64)
     expected = frechet_distance(x.mean(0), np.cov(x.T), real["mu"], real["sigma"])
     assert result["value"] == pytest.approx(expected, rel=1e-4) and result["metric"] == "FD-EfficientNet-Lite0"
-    assert result["kernel_value"] == pytest.approx(kernel_distance(x, real["features"]), rel=1e-3)
-    assert result["kernel_metric"] == "KD-EfficientNet-Lite0"
+    scores = Comparison(x, None, real["features"]).scores(METRICS.keys() - {"frechet"})
+    assert result["others"].keys() == scores.keys()
+    for name, score in scores.items():
+        assert result["others"][name]["value"] == pytest.approx(score.value, rel=1e-3)
+        assert result["others"][name]["error"] == (pytest.approx(score.error, rel=1e-3) if name == "kernel" else None)
+    assert (result["others"]["kernel"]["floor_mean"], result["others"]["kernel"]["floor_std"]) == (0.5, None)
+    assert result["others"]["recall"]["floor_mean"] is None
     assert (result["n_samples"], result["n_reference"], result["floor_n"], result["floor_repeats"]) == (N, 80, N, 3)
     assert result["floor_mean"] == pytest.approx(7 / 3)
     assert result["floor_std"] == pytest.approx(np.std([1, 2, 4], ddof=1))
@@ -126,7 +135,7 @@ def test_samples_that_are_the_real_images_have_distance_zero(folder, quick):
 
 
 def test_reference_without_floor(folder, quick):
-    write_reference(folder, floor=np.full(3, np.nan))
+    write_reference(folder, without=("floor.frechet",))
     assert stage(folder) == 0
     result = json.loads((folder / "fid.json").read_text())
     assert result["floor_mean"] is None and result["floor_std"] is None and result["floor_repeats"] == 0
@@ -140,7 +149,7 @@ def test_reference_of_pytorch_fid(folder, monkeypatch):
     assert stage(folder, network="inception") == 0
     result = json.loads((folder / "fid.json").read_text())
     assert (result["metric"], result["n_reference"], result["floor_mean"]) == ("FID", None, None)
-    assert result["kernel_value"] is None and np.isfinite(result["value"])
+    assert {score["value"] for score in result["others"].values()} == {None} and np.isfinite(result["value"])
 
 
 def test_settings_may_be_json_itself_and_options_stand_above_them(folder, quick):

@@ -6,7 +6,6 @@ from blurdiff.evaluation.frechet import (
     CHUNK_ROWS,
     accumulate,
     frechet_distance,
-    kernel_distance,
     merge,
     moments,
     remove,
@@ -122,29 +121,3 @@ def test_merge_is_pooling_and_remove_undoes_it():
     np.testing.assert_allclose(rest.sigma, np.cov(y, rowvar=False), rtol=1e-11, atol=1e-12)
     with pytest.raises(ValueError, match="leave none"):
         remove(moments(x), moments(x))
-
-
-def test_kernel_distance_by_its_definition():
-    rng = np.random.default_rng(7)
-    x, y = rng.normal(size=(9, 4)), rng.normal(0.5, 1, size=(12, 4))
-
-    def k(u, v):
-        return (float(u @ v) / 4 + 1) ** 3
-
-    def block(a, b):
-        n = len(a)
-        same = sum(k(z[i], z[j]) for z in (a, b) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-        return same - 2 * sum(k(u, v) for u in a for v in b) / n**2
-
-    assert kernel_distance(x, y) == pytest.approx(block(x, y[:9]), rel=1e-11)
-    blocks = [block(x[i : i + 4], y[i : i + 4]) for i in (0, 4)]
-    assert kernel_distance(x, y, block=4) == pytest.approx(np.mean(blocks), rel=1e-11)
-    with pytest.raises(ValueError, match="at least 2"):
-        kernel_distance(x[:1], y)
-
-
-def test_kernel_distance_is_unbiased():
-    rng = np.random.default_rng(8)
-    values = [kernel_distance(*rng.normal(size=(2, 20, 3)).astype(np.float32)) for _ in range(400)]
-    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
-    assert kernel_distance(rng.normal(size=(200, 3)), rng.normal(1, 1, size=(200, 3))) > 1

@@ -16,9 +16,8 @@ from blurdiff.evaluation.records import (
 
 
 def test_evaluation_files(tmp_path):
-    evaluation = Evaluation(
-        "FID", 1.5, 10, None, None, None, None, 0, "KID", 0.25, "inception", "f" * 64, 299, {"a": 1}
-    )
+    others = {"kernel": {"value": 0.25, "error": 0.01, "floor_mean": None, "floor_std": None}}
+    evaluation = Evaluation("FID", 1.5, 10, None, None, None, None, 0, "inception", "f" * 64, 299, {"a": 1}, others)
     write_evaluation(tmp_path / "fid.json", evaluation)
     assert read_evaluation(tmp_path / "fid.json") == evaluation
 
@@ -26,13 +25,18 @@ def test_evaluation_files(tmp_path):
 def test_statistics_files(tmp_path):
     m = moments(np.random.default_rng(9).normal(size=(20, 4)))
     own, foreign = tmp_path / "own.npz", tmp_path / "foreign.npz"
-    write_reference(own, Reference(m.mu, m.sigma, m.n, network="inception"))
+    floors = {"frechet": np.array([1.5, 2.5]), "kernel": np.array([np.nan, 0.1])}
+    write_reference(own, Reference(m.mu, m.sigma, m.n, floors, network="inception"))
     np.savez_compressed(foreign, mu=m.mu, sigma=m.sigma)  # as pytorch-fid writes them
     read = read_reference(own)
     assert read.n == 20 and read.network == "inception"
     np.testing.assert_array_equal(read.sigma, m.sigma)
+    assert read.floors.keys() == floors.keys()
+    for name, values in floors.items():
+        np.testing.assert_array_equal(read.floors[name], values)
     pytorch_fids = read_reference(foreign)
-    assert [name for name, value in vars(pytorch_fids).items() if value is not None] == ["mu", "sigma"]
+    assert [name for name, value in vars(pytorch_fids).items() if value is not None] == ["mu", "sigma", "floors"]
+    assert pytorch_fids.floors == {}
 
 
 def damaged(path, kind):

@@ -9,6 +9,8 @@ from blurdiff.cli import main
 from blurdiff.evaluation import reference
 from blurdiff.evaluation.features import FeatureNetwork
 from blurdiff.evaluation.frechet import frechet_distance
+from blurdiff.evaluation.measures import Comparison
+from blurdiff.evaluation.metrics import METRICS
 from blurdiff.evaluation.records import read_reference
 
 R, D = 4, 5
@@ -57,19 +59,24 @@ def test_statistics_and_floor(tmp_path, quick, capsys):
     x = features_of(images)
     np.testing.assert_allclose(found.mu, x.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-5, atol=1e-6)
-    assert found.n == 100 and found.floor_n == 20 and found.floor.shape == (4,)
+    assert found.n == 100 and found.floor_n == 20
+    assert found.floors.keys() == METRICS.keys() and {floor.shape for floor in found.floors.values()} == {(4,)}
     assert found.network == "efficientnet-lite0" and found.metric == "FD-EfficientNet-Lite0"
     assert found.weights_sha256 == "f" * 64 and found.input_size == 128 and found.resolution == R
     assert found.images_sha256 == hashlib.sha256(images.tobytes()).hexdigest()
 
     # The subsets, recognised by their features, then the floor from the images themselves.
     subsets = reference.draw_subsets(100, 20, 4, seed=0)
-    np.testing.assert_allclose(found.features, x[subsets[0]], rtol=1e-4, atol=1e-5)
-    for subset, value in zip(subsets, found.floor, strict=True):
+    np.testing.assert_allclose(found.features, x[subsets[-1]], rtol=1e-4, atol=1e-5)
+    for k, subset in enumerate(subsets[:-1]):
         part, rest = x[subset], np.delete(x, subset, axis=0)
         expected = frechet_distance(part.mean(0), np.cov(part.T), rest.mean(0), np.cov(rest.T))
-        assert value == pytest.approx(expected, rel=1e-4)
-    assert f"100 images; FD-EfficientNet-Lite0 floor of 20 images: {found.floor[0]:.4g}" in capsys.readouterr().out
+        assert found.floors["frechet"][k] == pytest.approx(expected, rel=1e-4)
+        others = Comparison(part, None, x[subsets[-1]]).scores(METRICS.keys() - {"frechet"})
+        for name, score in others.items():
+            assert found.floors[name][k] == pytest.approx(score.value, rel=1e-3, abs=1e-4)
+    floor = found.floors["frechet"]
+    assert f"100 images; FD-EfficientNet-Lite0 floor of 20 images: {floor[0]:.4g}" in capsys.readouterr().out
 
 
 def test_same_seed_same_file_whatever_the_batch(tmp_path, quick):
@@ -77,7 +84,7 @@ def test_same_seed_same_file_whatever_the_batch(tmp_path, quick):
     values = []
     for name, seed, batch_size in (("a", 1, 7), ("b", 1, 64), ("c", 2, 7)):
         assert stage(tmp_path, seed=seed, batch_size=batch_size, output=tmp_path / f"{name}.npz") == 0
-        values.append(read_reference(tmp_path / f"{name}.npz").floor)
+        values.append(read_reference(tmp_path / f"{name}.npz").floors["frechet"])
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
     assert not np.allclose(values[0], values[2], rtol=1e-2)
 
@@ -87,17 +94,20 @@ def test_floor_needs_twice_the_samples(tmp_path, quick, capsys, n, there):
     make_data(tmp_path, n)
     assert stage(tmp_path) == 0
     found = read_reference(tmp_path / "statistics.npz")
-    assert found.floor.shape == (3,) and np.isfinite(found.floor).all() == there
+    assert found.floors.keys() == (METRICS.keys() if there else set())
+    assert all(floor.shape == (3,) and np.isfinite(floor).all() for floor in found.floors.values())
     assert len(found.features) == min(n, 20)
     assert (f"none, {n} images are fewer than 2 x 20" in capsys.readouterr().out) == (not there)
 
 
 def test_subsets_are_disjoint_where_possible():
-    disjoint = reference.draw_subsets(60, 20, 3, seed=5)
+    disjoint = reference.draw_subsets(60, 20, 2, seed=5)
     assert sorted(disjoint.ravel()) == list(range(60))
     overlapping = reference.draw_subsets(59, 20, 3, seed=5)
-    assert overlapping.shape == (3, 20) and all(len(set(row)) == 20 for row in overlapping)
+    assert overlapping.shape == (4, 20) and all(len(set(row)) == 20 for row in overlapping)
     assert (np.diff(overlapping, axis=1) > 0).all() and overlapping.max() < 59
+    # Samples of the floor are never among the images that they are compared with.
+    assert not set(overlapping[:-1].ravel()) & set(overlapping[-1])
 
 
 def break_data(folder, kind):

@@ -52,7 +52,7 @@ def study(tmp_path_factory):
         mu=real.mean(0),
         sigma=np.cov(real.T),
         n=10,
-        floor=np.array([5.0, 7.0]),
+        **{"floor.frechet": np.array([5.0, 7.0])},
         floor_n=4,
         network="efficientnet-lite0",
         weights_sha256=network.weights_sha256,
@@ -96,7 +96,7 @@ def test_a_study_starts_at_the_last_trained_timestep(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module.features, "load_network", lambda *_: None)
     monkeypatch.setattr(study_module, "load_denoiser", load_stand_in(asked))
     monkeypatch.setattr(study_module.features, "extract", lambda *_: [np.zeros((2, 3))])
-    monkeypatch.setattr(study_module, "compare", lambda *_: Evaluation("FID", 1.0, 2, *[None] * 11))
+    monkeypatch.setattr(study_module, "compare", lambda *_, names: Evaluation("FID", 1.0, 2, *[None] * 10))
     for skip, last in ((False, 12), (True, 11)):
         asked.clear()
         settings = read_settings(

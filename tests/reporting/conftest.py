@@ -77,6 +77,10 @@ def evaluation_of(settings: dict, value: float, changes_of_run: dict | None = No
         "floor_repeats": 3,
         "network": "efficientnet-lite0",
         "weights_sha256": "0" * 64,
+        "others": {
+            "kernel": {"value": value / 100, "error": 0.25, "floor_mean": 0.5, "floor_std": None},
+            "recall": {"value": None, "error": None, "floor_mean": None, "floor_std": None},
+        },
         "run": {
             **{key: settings[key] for key in ("run", "dataset", "label", "synthetic", "seed", "resolution")},
             **{

@@ -119,8 +119,8 @@ def test_everything_is_made(finished):
     assert len(list((results / "benchmarks" / "train").iterdir())) == 2
 
 
-def test_all_is_these_and_the_audit(finished):
-    assert plan(finished, targets=[]) == {"audit": 1, "all": 1}
+def test_all_is_these_and_the_audit_and_the_metrics(finished):
+    assert plan(finished, targets=[]) == {"metrics": 1, "audit": 1, "all": 1}
 
 
 def test_table_has_a_row_a_run(finished):

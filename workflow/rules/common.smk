@@ -31,6 +31,7 @@ from blurdiff.config.keys import Section, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.data import sources
 from blurdiff.errors import UserError
+from blurdiff.evaluation.metrics import METRICS
 from blurdiff.reporting.figures import FIGURES, INPUTS
 from blurdiff.runtime.files import write_text
 

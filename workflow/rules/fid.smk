@@ -21,6 +21,7 @@ rule reference:
         gpu=gpus_of("evaluation"),
     params:
         network=config["evaluation"]["network"],
+        metrics=list(METRICS),
         n_samples=config["sampling"]["n_samples"],
         repeats=config["evaluation"]["floor_repeats"],
         options=weights_option,
@@ -58,6 +59,7 @@ rule evaluate:
         # These stand in fid.json and from there in the table.
         identity=lambda wildcards: identity(settings_of(wildcards)),
         network=config["evaluation"]["network"],
+        metrics=list(METRICS),
         options=weights_option,
         blurdiff=blurdiff,
     shell:

@@ -22,6 +22,27 @@ rule table1:
         "> {log:q} 2>&1"
 
 
+rule metrics:
+    input:
+        expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
+    output:
+        csv=report("<results>/metrics.csv", caption="../report/metrics.rst", category="Metrics"),
+        markdown="<results>/metrics.md",
+    log:
+        "<logs>/metrics.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} table --name metrics --evaluations {input:q} --output {output.csv:q} --markdown {output.markdown:q} "
+        "> {log:q} 2>&1"
+
+
 rule figure:
     input:
         unpack(figure_inputs),

@@ -1,9 +1,10 @@
-"""Fréchet distance of a run's samples to the statistics of the real images.
+"""Fréchet distance of a run's samples to the statistics of the real images, and other metrics.
 
 The features are those of the reference: the same network, weights and input size, or the stage refuses. fid.json holds
-the distance with its name (FID, or FD-EfficientNet-Lite0), the floor (what as many real images get), the kernel
-distance, the counts and the run's settings; statistics.npz holds mean and covariance of the samples' features. Options
-that are not given are taken from the evaluation section of the settings.
+the distance with its name (FID, or FD-EfficientNet-Lite0), the kernel distance with its standard error, precision,
+recall, density and coverage, the floor of each (what as many real images get), the counts and the run's settings;
+statistics.npz holds mean and covariance of the samples' features. Options that are not given are taken from the
+evaluation section of the settings.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """Statistics of a data set's real images: what samples are compared with, and the number that real images get.
 
-One pass over all images gives the mean and covariance of their features. The floor is the Fréchet distance of
---n-samples of the images, drawn at random, to all the others: what a perfect model would get with as many samples. It
-is repeated --repeats times, with disjoint subsets when there are enough images.
+One pass over all images gives the mean and covariance of their features. The floor of each metric is what --n-samples
+of the images, drawn at random, get in place of samples: what a perfect model would get with as many. It is repeated
+--repeats times, with disjoint subsets when there are enough images.
 
-statistics.npz: mu, sigma, n, floor (repeats,), floor_n, features (those of the first subset, for the kernel distance),
-metric, network, weights_sha256, input_size, resolution, images_sha256.
+statistics.npz: mu, sigma, n, features (of as many other images, which samples are compared with one by one), floor_n,
+floor.METRIC (repeats,) of each metric, metric, network, weights_sha256, input_size, resolution, images_sha256.
 """
 
 import argparse
@@ -35,7 +35,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments).copy()
     found = make_reference(given.pop("images"), given.pop("manifest"), given.pop("output"), **given)
-    numbers = ", ".join(f"{value:.4g}" for value in found.floor)
-    if any(value != value for value in found.floor):
-        numbers = f"none, {found.n:,} images are fewer than 2 x {found.floor_n:,}"
+    numbers = ", ".join(f"{value:.4g}" for value in found.floors.get("frechet", ()))
+    numbers = numbers or f"none, {found.n:,} images are fewer than 2 x {found.floor_n:,}"
     print(f"{arguments.output}: {found.n:,} images; {found.metric} floor of {found.floor_n:,} images: {numbers}")

@@ -1,14 +1,16 @@
-"""Fréchet distance of a run's samples to the statistics of the real images."""
+"""What a run's samples get for every metric, against the statistics of the real images."""
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
-from blurdiff.evaluation.features import INCEPTION_INPUT_SIZE, KERNEL_METRICS, METRICS, FeatureNetwork
-from blurdiff.evaluation.frechet import frechet_distance, kernel_distance, moments
+from blurdiff.evaluation.features import INCEPTION_INPUT_SIZE, FeatureNetwork
+from blurdiff.evaluation.measures import Comparison
+from blurdiff.evaluation.metrics import FRECHET, METRICS, label
 from blurdiff.evaluation.records import Evaluation, Reference, read_reference, write_evaluation, write_reference
 from blurdiff.runtime import arrays
 from blurdiff.runtime.devices import pick_device
@@ -43,15 +45,17 @@ def evaluate(
     reference = read_reference(reference_path)
     check_reference(reference, reference_path, network, settings.resolution)
     described = describe_run(settings)
-    extractor = features.load_network(network, weights, pick_device(chosen["device"], chosen["threads"]))
+    where = pick_device(chosen["device"], chosen["threads"])
+    extractor = features.load_network(network, weights, where)
     check_features(reference, reference_path, extractor)
 
     found = np.concatenate(list(features.extract(extractor, samples, chosen["batch_size"], samples_path)))
-    evaluation = compare(found, reference, extractor, described)
+    comparison = Comparison(found, reference, reference.features, where)
+    evaluation = compare(comparison, reference, extractor, described)
     if features_path:
         with atomic_path(features_path) as temporary, open(temporary, "wb") as file:
             np.save(file, found)
-    own = moments(found)
+    own = comparison.own
     identity = {key: getattr(evaluation, key) for key in ("metric", "network", "weights_sha256", "input_size")}
     write_reference(statistics, Reference(own.mu, own.sigma, own.n, **identity))
     write_evaluation(output, evaluation)
@@ -100,28 +104,36 @@ def check_features(reference: Reference, path: str | os.PathLike, network: Featu
 
 
 def compare(
-    found: np.ndarray, reference: Reference, network: FeatureNetwork, described: dict | None = None
+    comparison: Comparison,
+    reference: Reference,
+    network: FeatureNetwork,
+    described: dict | None = None,
+    names: Iterable[str] = METRICS,
 ) -> Evaluation:
-    """The evaluation of samples by their features (n, d), of the run `described`."""
-    own = moments(found)
-    floor = np.asarray(() if reference.floor is None else reference.floor, np.float64)
-    floor = floor[np.isfinite(floor)]
-    known = reference.features is not None and min(len(reference.features), len(found)) >= 2
+    """The evaluation of samples of the run `described` by the metrics `names`, the Fréchet distance among them."""
+    scores = {}
+    for name, score in comparison.scores(names).items():
+        floor = reference.floors.get(name, np.empty(0))
+        floor = floor[np.isfinite(floor)]
+        scores[name] = score._asdict() | {
+            "floor_mean": float(floor.mean()) if len(floor) else None,
+            "floor_std": float(floor.std(ddof=1)) if len(floor) > 1 else None,
+        }
+    distance = scores.pop(FRECHET)
     return Evaluation(
-        metric=METRICS[network.name],
-        value=frechet_distance(own.mu, own.sigma, reference.mu, reference.sigma),
-        n_samples=own.n,
+        metric=label(FRECHET, network.name),
+        value=distance["value"],
+        n_samples=len(comparison.samples),
         n_reference=reference.n,
-        floor_mean=float(floor.mean()) if len(floor) else None,
-        floor_std=float(floor.std(ddof=1)) if len(floor) > 1 else None,
+        floor_mean=distance["floor_mean"],
+        floor_std=distance["floor_std"],
         floor_n=reference.floor_n,
-        floor_repeats=len(floor),
-        kernel_metric=KERNEL_METRICS[network.name],
-        kernel_value=kernel_distance(found, reference.features) if known else None,
+        floor_repeats=len(reference.floors.get(FRECHET, ())),
         network=network.name,
         weights_sha256=network.weights_sha256,
         input_size=network.input_size,
         run=described,
+        others=scores,
     )
 
 

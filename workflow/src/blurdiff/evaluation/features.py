@@ -24,8 +24,7 @@ from blurdiff.runtime.files import sha256_file
 if TYPE_CHECKING:
     import torch
 
-METRICS = {"inception": "FID", "efficientnet-lite0": "FD-EfficientNet-Lite0"}
-KERNEL_METRICS = {"inception": "KID", "efficientnet-lite0": "KD-EfficientNet-Lite0"}
+NETWORKS = ("inception", "efficientnet-lite0")
 INCEPTION_INPUT_SIZE = 299
 # The network was trained at 224. At 128 a core does 130 images of 32 x 32 a second (96: 280, 224: 50), and faint noise
 # or blur raises the distance over that of real images by more than at 96 or 64.
@@ -67,7 +66,9 @@ class FeatureNetwork:
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say which features to use and where to compute them."""
-    parser.add_argument("--network", required=True, choices=METRICS, help="feature network; only inception gives a FID")
+    parser.add_argument(
+        "--network", required=True, choices=NETWORKS, help="feature network; only inception gives a FID"
+    )
     parser.add_argument(
         "--weights", metavar="PTH", help=f"inception: a copy of {INCEPTION_WEIGHTS.name} (default: download it once)"
     )
@@ -92,7 +93,7 @@ def load_network(
                 f"evaluation.weights: {weights}: is for network inception; {name} has its own, set it to null"
             )
         return load_efficientnet_lite0(device, channels_last)
-    raise UserError(f"evaluation.network: {name!r} is not one of {', '.join(METRICS)}")
+    raise UserError(f"evaluation.network: {name!r} is not one of {', '.join(NETWORKS)}")
 
 
 def check_weights(path: str | os.PathLike, expected: WeightsFile, advice: str) -> None:

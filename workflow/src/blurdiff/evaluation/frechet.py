@@ -1,7 +1,6 @@
-"""Moments of features, the Fréchet distance between two Gaussians, and the kernel distance; all in float64.
+"""Moments of features, and the Fréchet distance between two Gaussians; all in float64.
 
-The Fréchet distance of Inception features is the FID (Heusel et al., arXiv 1706.08500); the kernel distance of
-Inception features is the KID (Bińkowski et al., arXiv 1801.01401).
+The Fréchet distance of Inception features is the FID (Heusel et al., arXiv 1706.08500).
 """
 
 from collections.abc import Iterable
@@ -104,23 +103,3 @@ def _root(sigma1: np.ndarray, sigma2: np.ndarray) -> tuple[np.ndarray, np.ndarra
             continue
     values, vectors = np.linalg.eigh(sigma1)
     return vectors * np.sqrt(values.clip(min=0)), sigma2
-
-
-def kernel_distance(x: np.ndarray, y: np.ndarray, block: int = 1000) -> float:
-    """Squared maximum mean discrepancy of features x (n, d), y (m, d) under the kernel (xᵀy/d + 1)³: unbiased.
-
-    The mean over disjoint blocks of `block` consecutive rows of each (fewer rows when n or m is smaller); so it may be
-    negative, and does not depend on the count in expectation, as the Fréchet distance does. Raises ValueError when n
-    or m is below 2.
-    """
-    block = min(block, len(x), len(y))
-    if block < 2:
-        raise ValueError("the kernel distance needs at least 2 rows of each")
-    dimension = x.shape[1]
-    values = []
-    for start in range(0, min(len(x), len(y)) - block + 1, block):
-        a, b = (np.asarray(z[start : start + block], np.float64) for z in (x, y))
-        aa, bb, ab = ((u @ v.T / dimension + 1) ** 3 for u, v in ((a, a), (b, b), (a, b)))
-        pairs = block * (block - 1)
-        values.append((aa.sum() - np.trace(aa) + bb.sum() - np.trace(bb)) / pairs - 2 * ab.mean())
-    return float(np.mean(values))

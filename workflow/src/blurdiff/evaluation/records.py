@@ -1,7 +1,7 @@
 """What the evaluation writes: fid.json, an Evaluation, and statistics.npz, a Reference; one reader and writer each."""
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ STUDY_COLUMNS = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """fid.json: the distance of a run's samples to a reference, under its own name; None for what is not known."""
+    """fid.json: the distance of a run's samples to a reference, and other metrics; None for what is not known."""
 
-    metric: str  # FID, or FD-EfficientNet-Lite0
+    metric: str  # the Fréchet distance, under its name: FID, or FD-EfficientNet-Lite0
     value: float
     n_samples: int
     n_reference: int | None
@@ -29,15 +29,15 @@ class Evaluation:
     floor_std: float | None
     floor_n: int | None  # images in a subset of the floor
     floor_repeats: int | None
-    kernel_metric: str | None
-    kernel_value: float | None
     network: str
     weights_sha256: str
     input_size: int | None  # pixels
     run: dict | None  # what a table must know of the run
+    # By the other names of METRICS: value, error (its standard error), floor_mean, floor_std, each a number or None.
+    others: dict[str, dict[str, float | None]]
 
 
-NEEDED = ("value", "n_samples", "metric", "network", "weights_sha256")
+NEEDED = ("value", "n_samples", "metric", "network", "weights_sha256", "others")
 
 
 def read_evaluation(path: str | os.PathLike) -> Evaluation:
@@ -57,6 +57,9 @@ def write_evaluation(path: str | os.PathLike, evaluation: Evaluation) -> None:
     write_json(path, asdict(evaluation))
 
 
+FLOOR = "floor."  # statistics.npz has an array of this name and a metric's
+
+
 @dataclass(frozen=True)
 class Reference:
     """statistics.npz: moments of features, and of which images and network they are; None for what is not known."""
@@ -64,9 +67,9 @@ class Reference:
     mu: np.ndarray  # float64 (d,)
     sigma: np.ndarray  # float64 (d, d), unbiased
     n: int | None = None  # images
-    floor: np.ndarray | None = None  # float64 (repeats,), NaN where there are too few images
+    floors: dict[str, np.ndarray] = field(default_factory=dict)  # by metric, float64 (repeats,); {} of too few images
     floor_n: int | None = None  # images in a subset of the floor
-    features: np.ndarray | None = None  # float32 (m, d), of the first subset, for the kernel distance
+    features: np.ndarray | None = None  # float32 (m, d), of m ≤ floor_n images in none of these subsets
     metric: str | None = None
     network: str | None = None
     weights_sha256: str | None = None
@@ -77,7 +80,8 @@ class Reference:
 
 def write_reference(path: str | os.PathLike, reference: Reference) -> None:
     """Write statistics.npz, atomically: what is None is left out."""
-    arrays = {one.name: getattr(reference, one.name) for one in fields(Reference)}
+    arrays = {one.name: getattr(reference, one.name) for one in fields(Reference) if one.name != "floors"}
+    arrays |= {f"{FLOOR}{name}": values for name, values in reference.floors.items()}
     write_npz(path, {name: value for name, value in arrays.items() if value is not None})
 
 
@@ -96,4 +100,6 @@ def read_reference(path: str | os.PathLike) -> Reference:
         raise UserError(f"{path}: mu or sigma is not finite; make it again")
     found = {one.name: arrays[one.name] for one in fields(Reference) if one.name in arrays}
     single = {name: value.item() for name, value in found.items() if value.ndim == 0}
-    return Reference(**{**found, **single, "mu": mu.astype(np.float64), "sigma": sigma.astype(np.float64)})
+    floors = {name.removeprefix(FLOOR): value for name, value in arrays.items() if name.startswith(FLOOR)}
+    moments = {"mu": mu.astype(np.float64), "sigma": sigma.astype(np.float64)}
+    return Reference(**{**found, **single, **moments, "floors": floors})

@@ -2,14 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import torch
 
 from blurdiff.data.manifest import read_manifest
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
-from blurdiff.evaluation.frechet import Moments, accumulate, frechet_distance, moments, remove
+from blurdiff.evaluation.frechet import Moments, accumulate, remove
+from blurdiff.evaluation.measures import Comparison
+from blurdiff.evaluation.metrics import FRECHET, label
 from blurdiff.evaluation.records import Reference, write_reference
 from blurdiff.runtime.arrays import open_images
 from blurdiff.runtime.devices import pick_device
@@ -42,19 +45,21 @@ def make_reference(
     if len(images) < 2:
         raise UserError(f"{images_path} holds 1 image; a covariance needs at least 2: use more images")
     sha256 = check_manifest(images, images_path, manifest_path)
-    extractor = features.load_network(network, weights, pick_device(device, threads))
+    where = pick_device(device, threads)
+    extractor = features.load_network(network, weights, where)
 
     subsets = draw_subsets(len(images), n_samples, repeats, seed)
     kept = np.empty((*subsets.shape, extractor.dimension), np.float32)
     whole = accumulate(keep(features.extract(extractor, images, batch_size, images_path), subsets, kept))
+    *floor_samples, real = kept
     reference = Reference(
         mu=whole.mu,
         sigma=whole.sigma,
         n=whole.n,
-        floor=floor_distances(whole, kept, n_samples),
+        floors=floors(whole, floor_samples, real, where),
         floor_n=n_samples,
-        features=kept[0],
-        metric=features.METRICS[network],
+        features=real,
+        metric=label(FRECHET, network),
         network=network,
         weights_sha256=extractor.weights_sha256,
         input_size=extractor.input_size,
@@ -80,14 +85,21 @@ def check_manifest(images: np.ndarray, path: str | os.PathLike, manifest_path: s
 
 
 def draw_subsets(total: int, n: int, repeats: int, seed: int) -> np.ndarray:
-    """Indices int64 (repeats, min(n, total)), rows ascending without repetition, disjoint where possible."""
+    """Indices int64 (repeats + 1, min(n, total)), rows ascending without repetition.
+
+    The last row is of the images that samples are compared with, the others are samples of the floor: none of them
+    among those images, and disjoint where there are enough. With fewer than 2 n images there is the last row alone.
+    """
     rng = np.random.default_rng(seed)
-    n = min(n, total)
-    if n * repeats <= total:
-        subsets = rng.permutation(total)[: n * repeats].reshape(repeats, n)
+    order = rng.permutation(total)
+    rest, real = order[:-n], order[-n:]
+    if n * repeats <= len(rest):
+        samples = rest[: n * repeats].reshape(repeats, n)
+    elif n <= len(rest):
+        samples = np.stack([rng.permutation(rest)[:n] for _ in range(repeats)])
     else:
-        subsets = np.stack([rng.permutation(total)[:n] for _ in range(repeats)])
-    return np.sort(subsets, axis=1)
+        samples = np.empty((0, len(real)), np.int64)
+    return np.sort(np.concatenate([samples, real[None]]), axis=1)
 
 
 def keep(batches: Iterable[np.ndarray], subsets: np.ndarray, kept: np.ndarray) -> Iterator[np.ndarray]:
@@ -101,13 +113,18 @@ def keep(batches: Iterable[np.ndarray], subsets: np.ndarray, kept: np.ndarray) -
         yield batch
 
 
-def floor_distances(whole: Moments, kept: np.ndarray, n: int) -> np.ndarray:
-    """Distances (repeats,) of subsets' features (repeats, n, d) to all other images; NaN if these are fewer than n."""
-    if whole.n < 2 * n:
-        return np.full(len(kept), np.nan)
-    distances = []
-    for rows in kept:
-        part = moments(rows)
-        others = remove(whole, part)
-        distances.append(frechet_distance(part.mu, part.sigma, others.mu, others.sigma))
-    return np.array(distances)
+def floors(
+    whole: Moments, samples: Sequence[np.ndarray], real: np.ndarray, device: torch.device
+) -> dict[str, np.ndarray]:
+    """What images of the data get as samples (each (n, d)): by metric (repeats,), NaN where it cannot be computed.
+
+    The Fréchet distance is to all other images, of moments `whole` with the samples; the other metrics are against
+    `real`. Nothing without samples.
+    """
+    scores = []
+    for rows in samples:
+        comparison = Comparison(rows, whole, real, device)
+        comparison.whole = remove(whole, comparison.own)
+        scores.append(comparison.scores())
+    values = {name: [score[name].value for score in scores] for name in (scores[0] if scores else ())}
+    return {name: np.array(own, np.float64) for name, own in values.items()}  # of None comes NaN

@@ -13,6 +13,8 @@ from blurdiff.data.images import to_uint8
 from blurdiff.diffusion.timesteps import step_grid
 from blurdiff.evaluation import features
 from blurdiff.evaluation.evaluate import check_features, check_reference, compare
+from blurdiff.evaluation.measures import Comparison
+from blurdiff.evaluation.metrics import FRECHET
 from blurdiff.evaluation.records import STUDY_COLUMNS, read_reference
 from blurdiff.runtime.files import atomic_path
 from blurdiff.sampling.model import load_denoiser
@@ -75,7 +77,8 @@ def _rows(settings, model, reference_path, samplers, n_steps, n_samples, network
             seconds = time.perf_counter() - start
             images = to_uint8(x_0, process_settings.range).cpu().numpy()
             batches = features.extract(extractor, images, settings.evaluation.batch_size, model)
-            result = compare(np.concatenate(list(batches)), reference, extractor)
+            comparison = Comparison(np.concatenate(list(batches)), reference, None)
+            result = compare(comparison, reference, extractor, names=[FRECHET])
             # The floor depends on the count: it is given where it is that of as many images.
             same = result.floor_mean is not None and result.floor_n == n_samples
             row = {key: settings[key] for key in ("run", "dataset", "label", "seed")}

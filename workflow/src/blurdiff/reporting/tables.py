@@ -54,11 +54,27 @@ def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:
     Raises UserError for evaluations that cannot stand in one table: several metrics or feature networks, other sample
     counts or references within a data set, one seed twice, or seeds of a run made with different settings.
     """
+    records = []
+    for group in group_runs(evaluations).values():
+        first = group[0]
+        values = pd.Series([float(one["value"]) for one in group])
+        records.append(
+            {key: first[key] for key in COLUMNS if key in first}
+            | {"seeds": len(group), "mean": values.mean(), "std": values.std(ddof=1), "paper": paper_value(first)}
+            | {"floor": first["floor_mean"], "floor_std": first["floor_std"]}
+        )
+    table = pd.DataFrame(records)[COLUMNS]
+    table = table.astype(dict.fromkeys(["n_reference", "n_steps", "floor_n"], "Int64"))
+    numbers = ["f_N", "mean", "std", "paper", "floor", "floor_std"]
+    return table.astype(dict.fromkeys(numbers, float))
+
+
+def group_runs(evaluations: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """The evaluations by run, in order of appearance; UserError as `summarise` says."""
     refuse_mixtures(evaluations)
     rows: dict[str, list[Mapping]] = {}
     for evaluation in evaluations:
         rows.setdefault(evaluation["run"], []).append(evaluation)
-    records = []
     for name, group in rows.items():
         first = group[0]
         for other in group[1:]:
@@ -71,16 +87,7 @@ def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:
         seeds = [one["seed"] for one in group]
         if len(set(seeds)) < len(seeds):
             raise UserError(f"{group[-1]['path']}: run {name} has a seed twice (seeds {seeds}); give each once")
-        values = pd.Series([float(one["value"]) for one in group])
-        records.append(
-            {key: first[key] for key in COLUMNS if key in first}
-            | {"seeds": len(group), "mean": values.mean(), "std": values.std(ddof=1), "paper": paper_value(first)}
-            | {"floor": first["floor_mean"], "floor_std": first["floor_std"]}
-        )
-    table = pd.DataFrame(records)[COLUMNS]
-    table = table.astype(dict.fromkeys(["n_reference", "n_steps", "floor_n"], "Int64"))
-    numbers = ["f_N", "mean", "std", "paper", "floor", "floor_std"]
-    return table.astype(dict.fromkeys(numbers, float))
+    return rows
 
 
 def refuse_mixtures(evaluations: Sequence[Mapping]) -> None:
