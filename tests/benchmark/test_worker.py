@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from blurdiff.benchmark import worker
 from blurdiff.benchmark.memory import TreeMemory, peak_rss
 from blurdiff.benchmark.rows import NotInstalled, Row, Work
 from blurdiff.benchmark.worker import measure, prepare
@@ -80,6 +81,20 @@ def test_rows_are_timed_in_turns_and_one_that_fails_leaves_the_others_alone(tmp_
     # Two calls each to warm up; then the rounds, every other one reversed.
     a, b = found["a"].calls, found["b"].calls
     assert timed == "aabb" + "a" * a + "b" * b + "b" * b + "a" * a + "a" * a + "b" * b
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="only Linux tells")
+def test_rows_that_do_not_fit_into_memory_together_come_one_after_another(tmp_path, capfd, monkeypatch):
+    assert 1e6 < worker.available() < 1e15
+    path = str(tmp_path / "log")
+    rows = [Row("stage", name, logging_row, {"path": path, "name": name}) for name in "ab"]
+    monkeypatch.setattr(worker, "available", lambda: 1e6)
+    found = measure(rows, "cpu", threads=1, repeats=2, seconds=0.0)
+    assert (tmp_path / "log").read_text() == "aaaabbbb"
+    assert [m.note for m in found] == [
+        f"as it was; timed in group {k} of 2, as memory did not hold all" for k in (1, 2)
+    ]
+    assert "no memory for 1 more processes" in capfd.readouterr().err
 
 
 def test_rows_of_one_process_and_what_is_counted():

@@ -1,6 +1,8 @@
 """How much memory a process takes, or a process and those that it starts."""
 
 import contextlib
+import math
+import re
 import sys
 import threading
 from pathlib import Path
@@ -19,6 +21,22 @@ def peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def available() -> float:
+    """Bytes that can still be taken: of the machine, or of a container's or batch job's limit; infinite if unknown."""
+    found = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        for folder in [Path("/sys/fs/cgroup") / path.lstrip("/") for _, name, path in groups if not name]:
+            for each in (folder, *folder.parents):  # of all limits on the way up the least counts
+                with contextlib.suppress(OSError, ValueError):  # no limit is the word "max"
+                    limit, used = (int((each / f"memory.{name}").read_text()) for name in ("max", "current"))
+                    cached = re.search(r"^inactive_file (\d+)", (each / "memory.stat").read_text(), re.M)
+                    found.append(limit - used + int(cached[1] if cached else 0))
+    return min(found)
+
+
 class TreeMemory(threading.Thread):
     """While entered, watches the memory of a process and its children; `peak` is the largest sum of their PSS, in
     which a page that several share counts once. 0 where the system does not tell (it is Linux that does)."""
@@ -34,6 +52,7 @@ class TreeMemory(threading.Thread):
     def __exit__(self, *_) -> None:
         self.stop.set()
         self.join()
+        self.peak = max(self.peak, tree_memory(self.pid))
 
     def run(self) -> None:
         while not self.stop.wait(0.2):

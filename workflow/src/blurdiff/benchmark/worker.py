@@ -2,7 +2,8 @@
 
 A process of its own gives every implementation the settings that it wants (of the allocator, of TF32) and a peak memory
 of its own. The rows of a stage stand ready side by side and are timed in turn, round by round, so that a slow moment of
-the machine meets them all; while one is timed, the others wait for their turn and do nothing.
+the machine meets them all; while one is timed, the others wait for their turn and do nothing. Where memory does not
+hold all of a stage, those that fit come first.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from blurdiff.benchmark.memory import TreeMemory, peak_rss
+from blurdiff.benchmark.memory import TreeMemory, available, peak_rss
 from blurdiff.benchmark.rows import Measurement, NotInstalled, Row, Work
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -26,46 +27,75 @@ DESCRIPTION = ("items", "precision", "batch", "resolution", "parameters", "note"
 def measure(rows: Sequence[Row], device: str, threads: int, repeats: int, seconds: float) -> list[Measurement]:
     """Time the rows of one stage, each `repeats` times about `seconds` long, and count what they compute.
 
-    A stage with a call of more than LONG_CALL seconds is repeated three times at most. A row that cannot run says why
+    A stage with a call of more than LONG_CALL seconds is repeated three times at most. Rows whose processes do not fit
+    into memory together are timed in groups, one after another, and their notes say so. A row that cannot run says why
     in its note (and on stderr) and has no seconds; the others do not suffer.
     """
     measurements = {row.implementation: Measurement(row) for row in rows}
-    with ExitStack() as stack:
-        hosts: dict[str, Host] = {}
-        for row in rows:  # all are built at once (imports and compiling take longest), and run in turn
-            name = row.host or row.implementation
-            if name not in hosts:
-                of_host = [other for other in rows if (other.host or other.implementation) == name]
-                hosts[name] = stack.enter_context(Host(of_host, "cpu" if row.on_cpu else device, threads))
-        host_of = {row.implementation: hosts[row.host or row.implementation] for row in rows}
-        alive = []
-        for row in rows:
-            measurement = measurements[row.implementation]
-            description = host_of[row.implementation].description(row.implementation)
-            if isinstance(description, str):
-                measurement.note = description
-                print(f"{row.stage}, {row.implementation}: {description}", file=sys.stderr, flush=True)
-                continue
-            for name in DESCRIPTION:
-                setattr(measurement, name, description[name])
-            alive.append(row)
-        longest = 0.0
-        for row in list(alive):
-            once = _ask(measurements, alive, host_of, row, "warm")
-            if once is not None:
-                measurements[row.implementation].calls = max(1, round(seconds / max(once, 1e-9)))
-                longest = max(longest, once)
-        for number in range(repeats if longest < LONG_CALL else min(repeats, 3)):
-            for row in list(alive)[:: -1 if number % 2 else 1]:
-                measurement = measurements[row.implementation]
-                taken = _ask(measurements, alive, host_of, row, "time", measurement.calls)
-                if taken is not None:
-                    measurement.seconds.append(taken)
-        for row in list(alive):
-            extras = _ask(measurements, alive, host_of, row, "finish")
-            for name, value in (extras or {}).items():
-                setattr(measurements[row.implementation], name, value)
+    waiting: dict[str, list[Row]] = {}
+    for row in rows:
+        waiting.setdefault(row.host or row.implementation, []).append(row)
+    groups: list[list[Row]] = []
+    most = 0  # bytes that a process of this stage has taken
+    while waiting:
+        with ExitStack() as stack:
+            host_of: dict[str, Host] = {}
+            alive: list[Row] = []
+            longest, room = 0.0, 1
+            # Those that are there show how much memory one takes; at most as many more are built at once (imports and
+            # compiling take longest) as there is room for beside the one that computes while the rest stand ready.
+            while waiting and room > 0:
+                fresh = []
+                for name in list(waiting)[:room]:
+                    fresh += (of_host := waiting.pop(name))
+                    host = stack.enter_context(Host(of_host, "cpu" if of_host[0].on_cpu else device, threads))
+                    host_of |= {row.implementation: host for row in of_host}
+                longest = max(longest, _warm_up(measurements, alive, host_of, fresh, seconds))
+                most = max(most, *(host.most for host in host_of.values()))
+                room = min(len(set(host_of.values())), int(min(available() / (1.2 * max(most, 1)), 1e9)) - 1)
+            if waiting:
+                print(f"{rows[0].stage}: no memory for {len(waiting)} more processes of {most / 1e9:.1f} GB beside"
+                      f" {len(set(host_of.values()))}; they come when these are timed", file=sys.stderr)  # fmt: skip
+            groups.append([row for row in rows if row in alive])
+            for number in range(repeats if longest < LONG_CALL else min(repeats, 3)):
+                for row in [row for row in rows if row in alive][:: -1 if number % 2 else 1]:
+                    measurement = measurements[row.implementation]
+                    taken = _ask(measurements, alive, host_of, row, "time", measurement.calls)
+                    if taken is not None:
+                        measurement.seconds.append(taken)
+            for row in list(alive):
+                extras = _ask(measurements, alive, host_of, row, "finish")
+                for name, value in (extras or {}).items():
+                    setattr(measurements[row.implementation], name, value)
+    for number, group in enumerate(groups, 1):
+        for row in group if len(groups) > 1 else ():
+            note = f"timed in group {number} of {len(groups)}, as memory did not hold all"
+            found = measurements[row.implementation]
+            found.note = "; ".join(filter(None, [found.note, note]))
     return list(measurements.values())
+
+
+def _warm_up(measurements: dict, alive: list[Row], host_of: dict, rows: Sequence[Row], seconds: float) -> float:
+    """Wait until `rows` are built and have run once; those that can are `alive`. Returns the longest call's seconds."""
+    longest = 0.0
+    built = []
+    for row in rows:
+        measurement = measurements[row.implementation]
+        description = host_of[row.implementation].description(row.implementation)
+        if isinstance(description, str):
+            measurement.note = description
+            print(f"{row.stage}, {row.implementation}: {description}", file=sys.stderr, flush=True)
+            continue
+        for name in DESCRIPTION:
+            setattr(measurement, name, description[name])
+        built.append(row)
+    alive += built
+    for row in built:
+        once = _ask(measurements, alive, host_of, row, "warm")
+        if once is not None:
+            measurements[row.implementation].calls = max(1, round(seconds / max(once, 1e-9)))
+            longest = max(longest, once)
+    return longest
 
 
 def _ask(measurements: dict, alive: list[Row], host_of: dict, row: Row, what: str, *arguments) -> object | None:
@@ -93,6 +123,7 @@ class Host:
         other.close()
         self.descriptions: dict[str, object] | None = None
         self.tree_peak = 0  # bytes, of the process and those that its work starts, while it warms up
+        self.most = 0  # the same, while it is built as well
 
     def __enter__(self) -> "Host":
         return self
@@ -109,7 +140,9 @@ class Host:
     def description(self, name: str) -> object:
         """What the row's Work says of itself, once it is built; text when it cannot be."""
         if self.descriptions is None:
-            kind, self.descriptions = self._receive()
+            with TreeMemory(self.process.pid) as memory:
+                kind, self.descriptions = self._receive()
+            self.most = memory.peak
             if kind == "failed":
                 self.descriptions = dict.fromkeys([name], self.descriptions)
         return self.descriptions.get(name, "its process failed")
@@ -123,6 +156,7 @@ class Host:
             with TreeMemory(self.process.pid) as memory:
                 answer = self._receive()
             self.tree_peak = memory.peak
+            self.most = max(self.most, memory.peak)
             return answer
         kind, value = self._receive()
         if what == "finish" and kind == "done" and value.pop("has_processes"):
