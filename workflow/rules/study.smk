@@ -10,7 +10,8 @@ rule sampler_study:
         reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards).dataset}/statistics.npz",
         weights=weights,
     output:
-        "<results>/runs/{run}/seed{seed}/samplers.csv",
+        table="<results>/runs/{run}/seed{seed}/samplers.csv",
+        drawn="<results>/runs/{run}/seed{seed}/samplers.npz",
     log:
         "<logs>/sampler_study/{run}.seed{seed}.log",
     benchmark:
@@ -38,7 +39,7 @@ rule sampler_study:
         "{params.blurdiff} sampler-study --settings {params.settings:q} --model {input.model:q} "
         "--reference {input.reference:q} --samplers {params.samplers:q} --n-steps {params.n_steps} "
         "--n-samples {params.n_samples} --network {params.network} {params.options} --threads {threads} "
-        "--output {output:q} > {log:q} 2>&1"
+        "--output {output.table:q} --drawn {output.drawn:q} > {log:q} 2>&1"
 
 
 rule samplers:
@@ -64,3 +65,35 @@ rule samplers:
     shell:
         "{params.blurdiff} samplers --studies {input:q} --settings {params.settings:q} --csv {output.csv:q} "
         "--output {output.png:q} --pdf {output.pdf:q} --caption {output.caption:q} > {log:q} 2>&1"
+
+
+rule failures:
+    input:
+        evaluations=expand("<results>/runs/{run}/seed{seed}/fid.json", run=STUDY["runs"], seed=SEEDS[0]),
+        samples=expand("<results>/runs/{run}/seed{seed}/samples.npz", run=STUDY["runs"], seed=SEEDS[0]),
+        images=[f"<results>/data/{settings.dataset}/images.npy" for settings in STUDIED],
+        studies=expand("<results>/runs/{run}/seed{seed}/samplers.csv", run=STUDY["runs"], seed=SEEDS[0]),
+        drawn=expand("<results>/runs/{run}/seed{seed}/samplers.npz", run=STUDY["runs"], seed=SEEDS[0]),
+    output:
+        csv=report("<results>/failures.csv", caption="../report/failures.rst", category="What breaks"),
+        markdown="<results>/failures.md",
+        png=report("<results>/figures/failures.png", caption="../report/failures.rst", category="What breaks"),
+        pdf="<results>/figures/failures.pdf",
+        caption="<results>/figures/failures.md",
+    log:
+        "<logs>/figures/failures.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        identity=[identity(settings) for settings in STUDIED],
+        settings=lambda wildcards, threads: settings_files(*STUDIED),
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} failures --evaluations {input.evaluations:q} --samples {input.samples:q} "
+        "--images {input.images:q} --studies {input.studies:q} --drawn {input.drawn:q} --settings {params.settings:q} "
+        "--csv {output.csv:q} --markdown {output.markdown:q} --output {output.png:q} --pdf {output.pdf:q} "
+        "--caption {output.caption:q} > {log:q} 2>&1"

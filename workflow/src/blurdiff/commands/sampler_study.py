@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-samples", type=int, required=True, help="images a combination")
     add_network_arguments(parser)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--output", required=True, help="study.csv to make")
+    parser.add_argument("--output", required=True, metavar="CSV", help="samplers.csv to make")
+    parser.add_argument(
+        "--drawn", required=True, metavar="NPZ", help="the first images of each row, samplers.npz to make"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.model,
         arguments.reference,
         arguments.output,
+        arguments.drawn,
         samplers=json.loads(arguments.samplers),
         n_steps=arguments.n_steps,
         n_samples=arguments.n_samples,

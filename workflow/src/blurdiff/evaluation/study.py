@@ -16,9 +16,13 @@ from blurdiff.evaluation.evaluate import check_features, check_reference, compar
 from blurdiff.evaluation.measures import Comparison
 from blurdiff.evaluation.metrics import FRECHET
 from blurdiff.evaluation.records import STUDY_COLUMNS, read_reference
+from blurdiff.runtime.arrays import write_npz
 from blurdiff.runtime.files import atomic_path
 from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.sample import draw
+
+
+N_KEPT = 192  # images a row, for the study of failures
 
 
 class Counter:
@@ -37,6 +41,7 @@ def study(
     model: str | os.PathLike,
     reference_path: str | os.PathLike,
     output: str | os.PathLike,
+    drawn: str | os.PathLike,
     *,
     samplers: list[dict],
     n_steps: list[int],
@@ -45,19 +50,24 @@ def study(
     weights: str | os.PathLike | None = None,
     threads: int = 1,
 ) -> None:
-    """Write `output`, the CSV, from `n_samples` images for each of `samplers` (sections of sampling) and `n_steps`.
+    """Write `output`, the CSV, from `n_samples` images for each of `samplers` (sections of sampling) and `n_steps`; and
+    `drawn`, an .npz whose `images` (rows, n, R, R, 3) uint8 are the first N_KEPT of each row's.
 
     Raises UserError when model, reference and network do not go together, or a grid has no room for its steps.
     """
-    rows = list(_rows(settings, model, reference_path, samplers, n_steps, n_samples, network, weights, threads))
+    kept: list[np.ndarray] = []
+    rows = list(_rows(settings, model, reference_path, samplers, n_steps, n_samples, network, weights, threads, kept))
+    write_npz(drawn, {"images": np.stack(kept)})
     with atomic_path(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, STUDY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _rows(settings, model, reference_path, samplers, n_steps, n_samples, network, weights, threads) -> Iterator[dict]:
-    """One row after the other, each told on stderr."""
+def _rows(
+    settings, model, reference_path, samplers, n_steps, n_samples, network, weights, threads, kept
+) -> Iterator[dict]:
+    """One row after the other, each told on stderr; its first images are added to `kept`."""
     process_settings = settings.process
     reference = read_reference(reference_path)
     check_reference(reference, reference_path, network, settings.resolution)
@@ -76,6 +86,7 @@ def _rows(settings, model, reference_path, samplers, n_steps, n_samples, network
             x_0 = draw(tried, denoiser, steps, shard=0)
             seconds = time.perf_counter() - start
             images = to_uint8(x_0, process_settings.range).cpu().numpy()
+            kept.append(images[:N_KEPT])
             batches = features.extract(extractor, images, settings.evaluation.batch_size, model)
             comparison = Comparison(np.concatenate(list(batches)), reference, None)
             result = compare(comparison, reference, extractor, names=[FRECHET])

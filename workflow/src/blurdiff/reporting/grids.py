@@ -41,6 +41,7 @@ def sample_grids(runs: Sequence[Mapping], samples: Sequence[np.ndarray], side: i
     caption = (
         f"Samples of models trained on {labels.data_note(runs)}. {panels}. Each grid shows the first {counts} samples"
         f" of its run, none selected. {labels.training_note(runs)}; {labels.sampling_note(runs)}."
+        + mosaic.note(runs[0]["resolution"])
     )
     return figure, caption
 
@@ -85,7 +86,7 @@ def overview(
             top += line + sheet.shape[0] + line // 2
     caption = (
         f"Training images and samples of every run, the first of each, none selected. Data: {labels.data_note(runs)}."
-        f" {labels.training_note(runs)}; {labels.sampling_note(runs)}."
+        f" {labels.training_note(runs)}; {labels.sampling_note(runs)}." + mosaic.note(runs[0]["resolution"])
     )
     return figure, caption
 

@@ -10,9 +10,10 @@ from blurdiff.errors import UserError
 
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
 FAMILIES = {"blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
+PREDICTIONS = {"gaussian": "Gaussian prior"}
 BASES = {"dct": "DCT basis", "dst": "DST basis", "haar": "Haar basis", "pixel": "pixel basis"}
 # What names a run in words of its own; every other process key is told only where runs differ in it.
-NAMED_KEYS = {"family", "f_type", "f_N", "f_table", "direction", "mode_order", "basis"}
+NAMED_KEYS = {"family", "f_type", "f_N", "f_table", "direction", "mode_order", "basis", "prediction"}
 
 
 def read_runs(paths: Sequence[str]) -> list[Settings]:
@@ -79,6 +80,8 @@ def variant_label(settings: Mapping, with_direction: bool = False) -> str:
         words.append(DIRECTIONS.get(direction, direction))
     if blurs and settings["mode_order"] != "paper":
         words.append(f"{settings['mode_order']} mode order")
+    if settings["prediction"] != "epsilon":
+        words.append(PREDICTIONS.get(settings["prediction"], f"predicts {settings['prediction']}"))
     basis = settings["basis"]
     if basis != "gaussian-blur":
         words.append(BASES.get(basis, f"{basis} basis"))
@@ -100,6 +103,10 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
     for run in runs:
         directions.setdefault(schedule_label(run["process"]), set()).add(run["process"]["direction"])
     differing = [key for key in differing_keys([run["process"] for run in runs]) if key not in NAMED_KEYS]
+    if len({(run["process"]["prediction"], run["process"]["loss"]) for run in runs}) == len(
+        {run["process"]["prediction"] for run in runs}
+    ):  # what is predicted tells the loss as well
+        differing = [key for key in differing if key != "loss"]
     values = {key: [run["process"][key] for run in runs] for key in differing}
     usual = {key: [v for v in distinct(own) if own.count(v) > len(runs) / 2] for key, own in values.items()}
     names = [run["run"] for run in runs]

@@ -1,6 +1,7 @@
-"""Sheets of small images, laid out in whole pixels so that every image pixel is a sharp square in PNG and PDF alike.
+"""Sheets of small images, laid out in whole pixels, alike in PNG and PDF.
 
-Images are upscaled by a whole factor (nearest neighbour), composed into one array, and placed on a figure whose pixels
+Images are upscaled by a whole factor, so that every pixel is a sharp square, or smoothly where a person would see
+squares and no picture (up to 32 pixels; captions say so with `note`). They are composed into one array, and placed on a figure whose pixels
 are the array's; positions and sizes below are in those pixels, from the top left corner.
 """
 
@@ -8,8 +9,11 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from blurdiff.reporting.style import DPI, INK
+
+SMOOTH_UP_TO = 32  # pixels
 
 
 def fit(columns: int, resolution: int, inches: float) -> tuple[int, int]:
@@ -22,11 +26,21 @@ def fit(columns: int, resolution: int, inches: float) -> tuple[int, int]:
 def mosaic(images: np.ndarray, factor: int, gap: int) -> np.ndarray:
     """Compose uint8 (rows, columns, R, R, 3) into one uint8 (H, W, 3), upscaled, with white gaps between images."""
     rows, columns, height, width, channels = images.shape
-    large = images.repeat(factor, axis=2).repeat(factor, axis=3)
+    if height <= SMOOTH_UP_TO:
+        size = (width * factor, height * factor)
+        flat = [np.asarray(Image.fromarray(x).resize(size, Image.Resampling.LANCZOS)) for y in images for x in y]
+        large = np.stack(flat).reshape(rows, columns, size[1], size[0], channels)
+    else:
+        large = images.repeat(factor, axis=2).repeat(factor, axis=3)
     padded = np.full((rows, columns, height * factor + gap, width * factor + gap, channels), 255, np.uint8)
     padded[:, :, : height * factor, : width * factor] = large
     sheet = padded.transpose(0, 2, 1, 3, 4).reshape(rows * padded.shape[2], columns * padded.shape[3], channels)
     return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+def note(resolution: int) -> str:
+    """For captions: how images of R×R pixels are enlarged, where that is not by sharp squares."""
+    return f" Enlarged smoothly from {resolution}×{resolution} pixels." if resolution <= SMOOTH_UP_TO else ""
 
 
 def blank(width: int, height: int, dpi: int) -> Figure:

@@ -1,0 +1,51 @@
+"""What breaks, and what mends it: distance, saturation and fine detail of runs by sampler, as a table and a figure."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the stage's options; each of the first takes one path for each run, in the order of --settings."""
+    parser.add_argument("--settings", required=True, nargs="+", metavar="JSON", help="the settings of each run")
+    parser.add_argument("--evaluations", required=True, nargs="+", metavar="JSON", help="fid.json of each run")
+    parser.add_argument("--samples", required=True, nargs="+", metavar="NPZ", help="samples.npz of each run")
+    parser.add_argument("--images", required=True, nargs="+", metavar="NPY", help="images.npy of each run's data set")
+    parser.add_argument("--studies", required=True, nargs="+", metavar="CSV", help="samplers.csv of each run")
+    parser.add_argument("--drawn", required=True, nargs="+", metavar="NPZ", help="samplers.npz of each run")
+    parser.add_argument("--csv", required=True, help="table to write")
+    parser.add_argument("--markdown", required=True, metavar="MD", help="the same to read")
+    parser.add_argument("--output", required=True, metavar="PNG", help="figure to write")
+    parser.add_argument("--pdf", required=True, metavar="PDF", help="the same figure as vector graphics")
+    parser.add_argument("--caption", required=True, metavar="MD", help="caption to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write table, figure and caption; nothing when an input is bad."""
+    import pandas as pd
+
+    from blurdiff.evaluation.records import read_evaluation
+    from blurdiff.reporting import failures, inputs, labels, samplers, style
+    from blurdiff.runtime.arrays import read_npz
+    from blurdiff.runtime.files import atomic_path, write_text
+
+    runs = labels.read_runs(arguments.settings)
+    paths = {name: getattr(arguments, name) for name in ("evaluations", "samples", "images", "studies", "drawn")}
+    inputs.check_counts(list(paths), paths, runs)
+    studies = samplers.read_studies(arguments.studies)
+    rows = []
+    for settings, evaluation, samples, images, drawn in zip(
+        runs, *(paths[name] for name in ("evaluations", "samples", "images", "drawn")), strict=True
+    ):
+        study = studies[(studies["run"] == settings.run) & (studies["seed"] == settings.seed)]
+        rows += failures.rows_of(
+            settings, read_evaluation(evaluation), inputs.read_samples(samples, settings),
+            inputs.read_images(images, settings), study,
+            read_npz(drawn, ("images",), "delete it and run again")["images"],
+        )  # fmt: skip
+    with style.style(labels.own_texts(runs)):
+        figure, caption = failures.draw(rows, runs)
+        table = pd.DataFrame(rows)[list(failures.COLUMNS)]
+        with atomic_path(arguments.csv) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        style.save(figure, arguments.output, arguments.pdf, "blurdiff failures")
+    write_text(arguments.markdown, failures.render(rows, runs))
+    write_text(arguments.caption, caption + "\n")

@@ -1,0 +1,134 @@
+"""What breaks, and what mends it: schedule and direction × prediction × sampler, from the same weights across samplers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from blurdiff.config.settings import SAMPLERS, Settings
+from blurdiff.errors import UserError
+from blurdiff.evaluation.records import Evaluation
+from blurdiff.evaluation.spectrum import radial_power_spectrum
+from blurdiff.reporting import labels, mosaic
+from blurdiff.reporting.samplers import method_label
+from blurdiff.reporting.style import GREY, TEXT_WIDTH
+
+COLUMNS = (
+    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "prediction", "loss", "sampler", "grid", "n_steps",
+    "evaluations", "n_samples", "metric", "value", "saturated", "fine_power",
+)  # fmt: skip
+N_SHOWN = 5  # samples of each in the figure
+
+
+def saturated(images: np.ndarray) -> float:
+    """The share of images (n, R, R, 3) uint8 that are black, white or of one pure colour nearly everywhere: every
+    channel of more than nine in ten pixels is 0 or 255."""
+    at_end = ((images == 0) | (images == 255)).all(axis=3)
+    return float((at_end.mean(axis=(1, 2)) > 0.9).mean())
+
+
+def fine_power(images: np.ndarray, real: np.ndarray) -> float:
+    """The power of images at the finest octave, 1/4 to 1/2 cycles a pixel, over that of real ones (1: right)."""
+    (frequency, power), (_, expected) = (radial_power_spectrum(np.asarray(each)) for each in (images, real))
+    octave = (frequency >= 0.25) & (frequency <= 0.5)
+    return float(power[octave].sum() / expected[octave].sum())
+
+
+def rows_of(
+    settings: Settings, evaluation: Evaluation, samples: np.ndarray, real: np.ndarray, study: pd.DataFrame,
+    drawn: np.ndarray,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A run's own samples and, of each sampler of its study, those with the most steps; `images` holds the first.
+
+    `drawn` (rows of the study, n, R, R, 3) uint8. Raises UserError when it does not belong to the study.
+    """
+    if len(drawn) != len(study):
+        raise UserError(
+            f"run {settings.run}: {len(drawn)} sets of images for {len(study)} rows of its study; make both anew"
+        )
+    process, sampling = settings.process, settings.sampling
+    base = {key: settings[key] for key in ("run", "dataset", "label", "seed")}
+    base |= {key: process[key] for key in ("f_type", "f_N", "direction", "prediction", "loss")}
+    own = {"sampler": sampling.sampler, "grid": sampling.grid, "eta": sampling.eta, "n_steps": settings.n_steps}
+    own |= {"evaluations": settings.n_steps, "metric": evaluation.metric, "value": evaluation.value}
+    found = [(own | {"n_samples": evaluation.n_samples}, samples)]
+    for k, row in enumerate(study.to_dict("records")):
+        if row["n_steps"] == study["n_steps"].max():
+            keys = ("sampler", "grid", "eta", "n_steps", "evaluations", "n_samples", "metric", "value")
+            found.append(({key: row[key] for key in keys}, drawn[k]))
+    return [
+        base
+        | row
+        | {"saturated": saturated(images), "fine_power": fine_power(images, real), "images": images[:N_SHOWN]}
+        for row, images in found
+    ]
+
+
+def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
+    """The table in Markdown: a line for each run and sampler."""
+    names = dict(zip([run["run"] for run in runs], labels.run_labels(runs), strict=True))
+    head = (
+        "data",
+        "run",
+        "sampler",
+        "network evaluations",
+        rows[0]["metric"],
+        "saturated",
+        "power at the finest octave",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|---:|---:|---:|---:|"]
+    for row in rows:
+        cells = (
+            labels.markdown(labels.data_label(next(run for run in runs if run["run"] == row["run"]))),
+            labels.markdown(names[row["run"]]), method_label(row), str(row["evaluations"]), f"{row['value']:.1f}",
+            f"{row['saturated']:.0%}", f"{row['fine_power']:.2f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    note = (
+        "Distance: smaller is better. Saturated: images of which more than nine in ten pixels have every channel at 0 or"
+        " 255. Power at the finest octave: that of the samples over that of the data. One seed; from the same weights and"
+        " the same noise across samplers."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]:
+    """A line of the figure for each run, a block of its first samples for each sampler; returns figure and caption."""
+    methods = list(dict.fromkeys(_method(row) for row in rows))
+    resolution = runs[0]["resolution"]
+    factor, dpi = mosaic.fit(N_SHOWN * len(methods), resolution, TEXT_WIDTH - 0.25)
+    gap, between, line, margin = round(0.01 * dpi), round(0.1 * dpi), round(0.15 * dpi), round(0.02 * dpi)
+    block = N_SHOWN * (resolution * factor + gap)
+    height = resolution * factor + 2.3 * line
+    width = len(methods) * (block + between) + 2 * margin
+    figure = mosaic.blank(width, round(2 * margin + 1.2 * line + len(runs) * (height + 0.4 * line)), dpi)
+    for column, method in enumerate(methods):
+        left = margin + column * (block + between)
+        mosaic.put_text(figure, method, left, margin + 0.5 * line, fontsize=7, fontweight="bold")
+    for number, (run, name) in enumerate(zip(runs, labels.run_labels(runs), strict=True)):
+        top = round(margin + 1.2 * line + number * (height + 0.4 * line))
+        text = f"{labels.data_label(run)}: {name}"
+        mosaic.put_text(figure, text, margin, top + 0.6 * line, fontsize=mosaic.font_size(text, width, dpi, 7))
+        for row in rows:
+            if row["run"] != run["run"]:
+                continue
+            left = margin + methods.index(_method(row)) * (block + between)
+            images = row["images"][None]
+            mosaic.put_image(figure, mosaic.mosaic(images, factor, gap), left, round(top + 1.2 * line))
+            numbers = f"{row['value']:.0f}   {row['saturated']:.0%} saturated   finest octave {row['fine_power']:.2f}"
+            under = top + 1.2 * line + resolution * factor + 0.6 * line
+            mosaic.put_text(figure, numbers, left, under, fontsize=5.5, color=GREY)
+    caption = (
+        f"The first {N_SHOWN} samples of every run, none selected, by sampler (number of network evaluations an image), from"
+        f" the same weights and the same noise. Under each: {rows[0]['metric']} (smaller is better), the share of images of"
+        " which more than nine in ten pixels have every channel at 0 or 255, and the power at the finest octave over that"
+        f" of the data. One seed. Data: {labels.data_note(runs)}; {labels.training_note(runs)}.{mosaic.note(resolution)}"
+    )
+    return figure, caption
+
+
+def _method(row: Mapping) -> str:
+    name = method_label(row) if row["grid"] == "uniform" else SAMPLERS[row["sampler"]]
+    return f"{name}, {row['evaluations']}"
