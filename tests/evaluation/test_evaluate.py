@@ -104,6 +104,8 @@ def test_evaluation(folder, quick, capsys):
     assert result["floor_std"] == pytest.approx(np.std([1, 2, 4], ddof=1))
     assert (result["network"], result["weights_sha256"]) == ("efficientnet-lite0", "f" * 64)
     assert result["input_size"] == 128
+    made_with = result["run"].pop("made_with")
+    assert (made_with["seed"], made_with["training.iterations"]) == (SETTINGS["seed"], 700)
     assert result["run"] == {
         **{key: SETTINGS[key] for key in ("run", "dataset", "label", "synthetic", "seed", "resolution")},
         **{"family": "blur", "prediction": "epsilon", "loss": "epsilon"},

@@ -1,4 +1,5 @@
 import io
+import json
 
 import numpy as np
 import pytest
@@ -24,6 +25,18 @@ def gather(tmp_path, names, n_samples):
     made = tmp_path / "made"
     outputs = ["--output", str(made / "samples.npz"), "--strips", str(made / "strips.npz")]
     return main(["gather", "--shards", *shards, "--n-samples", str(n_samples), *outputs])
+
+
+def test_shards_of_different_settings(tmp_path, capsys):
+    for name, steps in (("0.npz", 4), ("1.npz", 5)):
+        make_shard(
+            tmp_path / name, steps, made_with=json.dumps({"process.n_timesteps": steps, "sampling.n_strip": steps})
+        )
+    line = refused(tmp_path, capsys, ["0.npz", "1.npz"], 8)
+    assert "1.npz" in line and "process.n_timesteps 5" in line and "delete" in line
+    assert gather(tmp_path, ["0.npz"], 4) == 0
+    for name in ("samples", "strips"):
+        assert "n_timesteps" in str(np.load(tmp_path / "made" / f"{name}.npz")["made_with"])
 
 
 def refused(tmp_path, capsys, names, n_samples):

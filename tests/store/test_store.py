@@ -291,7 +291,13 @@ def test_model_file_that_is_none(settings, tmp_path):
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("network", "n_heads", 1), ("process", "prediction", "std"), (None, "resolution", 16)],
+    [
+        ("network", "n_heads", 1),
+        ("process", "prediction", "std"),
+        (None, "resolution", 16),
+        (None, "seed", 4),
+        ("training", "iterations", 7),
+    ],
 )
 def test_model_of_other_settings(settings, tmp_path, section, key, value):
     """What no shape shows: the file says what it was trained with."""
@@ -301,8 +307,8 @@ def test_model_of_other_settings(settings, tmp_path, section, key, value):
     state.save_model(tmp_path, training_state, complete_settings(settings))
     (path,) = store.find(tmp_path, "model", ".safetensors").values()
     network = UNet(8, **settings["network"])
-    model_file.load_model(path, network, complete_settings(changed(settings, "training", "iterations", 7)))
+    model_file.load_model(path, network, complete_settings(changed(settings, "training", "log_every", 7)))
     other = changed(settings, section, key, value)
     name = f"{section}.{key}" if section else key
-    with pytest.raises(UserError, match=rf"was trained with {name} \w+, the settings have {value}"):
+    with pytest.raises(UserError, match=rf"was made with {name} \w+, the settings have {value}"):
         model_file.load_model(path, network, complete_settings(other))

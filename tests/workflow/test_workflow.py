@@ -235,6 +235,20 @@ def test_an_lmdb_becomes_images(copied):
     assert plan(copied, targets=["results/data/photos/images.npy"]) == {"preprocess": 1}
 
 
+def test_a_change_after_snakemakes_records_were_deleted_is_refused(copied):
+    """It would take the old files for those of the new config, and captions would say so."""
+    shutil.rmtree(copied / ".snakemake")
+    assert plan(copied) == {}
+    for change, file, key in (
+        ('training={"iterations": 3}', "model.safetensors", "training.iterations 2"),
+        ('sampling={"grid": "snr"}', "fid.json", "sampling.grid uniform"),
+    ):
+        output = tiny(copied, "--config", change, status=1)
+        [line] = [line for line in output.splitlines() if "was made with" in line]
+        assert "results/runs/rooms_" in line and file in line and key in line and "delete" in line
+        assert "Nothing to be done" not in output
+
+
 def test_an_older_table_in_the_place_of_another_is_noticed(tmp_path):
     table, target = tmp_path / "table.csv", ["results/figures/figure4.png"]
     runs = [{"dataset": "rooms", "f_type": "table", "f_table": "table.csv", "name": "own"}]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
@@ -28,6 +29,15 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
 from blurdiff.config.keys import Section, digests_of, files_of, made_by
+from blurdiff.config.made import (
+    MODEL,
+    SAMPLES,
+    STRIPS,
+    TABLES,
+    check_made,
+    settings_in_evaluation,
+    settings_in_model,
+)
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.data import sources
 from blurdiff.errors import UserError
@@ -136,6 +146,11 @@ def settings_file(wildcards, threads):
     return settings_files(settings_of(wildcards))[0]
 
 
+def trained_settings(wildcards, threads):
+    """Those of all runs and seeds that are trained."""
+    return settings_files(*(SETTINGS[run, seed] for run in RUNS for seed in SEEDS))
+
+
 def identity(settings, *keys):
     """What decides a result: these keys of a run's settings, of sections what differs from the defaults, and what is
     in the tables that they name: one that replaces another may be older."""
@@ -233,6 +248,27 @@ def download_options(dataset):
     url, digest = dataset["download"], dataset["download_digest"]
     options = "" if url == "lsun" else f"--url {shlex.quote(url)}"
     return f"{options} --digest {digest}" if digest else options
+
+
+def refuse_unnoticed(path, made, settings, sections, *without):
+    """End Snakemake if a file was made with other settings than the config's, and it does not know: without its
+    records, in a .snakemake that was deleted, it would take the file for that of the config."""
+    if made and os.path.exists(path) and workflow.persistence.metadata(IOFile(path)) is None:
+        try:
+            check_made(path, made, settings, sections, *without)
+        except UserError as error:
+            sys.tracebacklimit = 0
+            raise WorkflowError(f"{error} (.snakemake, with Snakemake's records, was deleted)") from None
+
+
+def unnoticed(wildcards):
+    """No input, but the check of a run's model and distance by what they carry."""
+    settings = settings_of(wildcards)
+    folder = Path(os.path.normpath(config["results"])) / "runs" / settings.run / f"seed{settings.seed}"
+    model, distance = str(folder / "model.safetensors"), str(folder / "fid.json")
+    refuse_unnoticed(model, settings_in_model(model), settings, MODEL, *TABLES)
+    refuse_unnoticed(distance, settings_in_evaluation(distance), settings, SAMPLES, *STRIPS)
+    return []
 
 
 def images_of(wildcards):

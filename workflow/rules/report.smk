@@ -16,9 +16,10 @@ rule table1:
         mem_mb=1000,
         runtime=10,
     params:
+        settings=trained_settings,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} table --evaluations {input:q} --output {output.csv:q} --markdown {output.markdown:q} "
+        "{params.blurdiff} table --evaluations {input:q} --settings {params.settings:q} --output {output.csv:q} --markdown {output.markdown:q} "
         "> {log:q} 2>&1"
 
 
@@ -37,10 +38,11 @@ rule metrics:
         mem_mb=1000,
         runtime=10,
     params:
+        settings=trained_settings,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} table --name metrics --evaluations {input:q} --output {output.csv:q} --markdown {output.markdown:q} "
-        "> {log:q} 2>&1"
+        "{params.blurdiff} table --name metrics --evaluations {input:q} --settings {params.settings:q} "
+        "--output {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
 
 
 rule figure:

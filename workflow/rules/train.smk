@@ -7,6 +7,7 @@ rule train:
         images=images_of,
         manifest=manifest_of,
         tables=tables_of,
+        unnoticed=unnoticed,
     output:
         model="<results>/runs/{run}/seed{seed}/model.safetensors",
         history="<results>/runs/{run}/seed{seed}/history.csv",

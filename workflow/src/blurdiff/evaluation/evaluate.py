@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from blurdiff.config.made import SAMPLES, STRIPS, check_made, deciding
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
@@ -41,7 +42,7 @@ def evaluate(
     for name in ("batch_size", "threads"):
         if chosen[name] < 1:
             raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {chosen[name]}")
-    samples = read_samples(samples_path, settings.sampling.n_samples, settings.resolution)
+    samples = read_samples(samples_path, settings)
     reference = read_reference(reference_path)
     check_reference(reference, reference_path, network, settings.resolution)
     described = describe_run(settings)
@@ -62,9 +63,14 @@ def evaluate(
     return evaluation
 
 
-def read_samples(path: str | os.PathLike, n_samples: int, resolution: int) -> np.ndarray:
-    """The samples, uint8 (n_samples, resolution, resolution, 3); UserError when the file holds anything else."""
-    samples = arrays.read_samples(path, resolution)
+def read_samples(path: str | os.PathLike, settings: Settings) -> np.ndarray:
+    """The samples, uint8 (n_samples, resolution, resolution, 3).
+
+    UserError when the file holds anything else, or was made with other settings.
+    """
+    samples, made_with = arrays.read_samples(path, settings.resolution)
+    check_made(path, made_with, settings, SAMPLES, *STRIPS)
+    n_samples = settings.sampling.n_samples
     if len(samples) != n_samples:
         raise UserError(
             f"{path} holds {len(samples):,} samples, the settings say sampling.n_samples: {n_samples:,};"
@@ -152,5 +158,6 @@ def describe_run(settings: Settings) -> dict:
             "n_steps": settings.n_steps,
             "sampler": sampling.sampler,
             "resolution": settings.resolution,
+            "made_with": deciding(settings, *SAMPLES),
         }
     )

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from blurdiff.config import made
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
@@ -68,18 +69,6 @@ def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> Prior
             raise UserError(
                 f"{path}: {name} has the shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}"
             )
-    trained, wanted = _determining(trained), _determining(settings)
-    for key in sorted(trained.keys() & wanted.keys()):
-        if trained[key] != wanted[key]:
-            raise UserError(f"{path} was trained with {key} {trained[key]}, the settings have {wanted[key]}")
+    made.check_made(path, made.deciding(trained, *made.MODEL), settings, made.MODEL, *made.TABLES)
     network.load_state_dict(weights)
     return Prior(**prior) if prior else None
-
-
-def _determining(settings: Mapping) -> dict[str, object]:
-    """What a model was trained for, as far as it is known: "process.f_type" and so on. Tables may have been moved."""
-    found = {"resolution": settings["resolution"]} if "resolution" in settings else {}
-    for section in ("process", "network"):
-        renamed = {"objective": "prediction"}  # in files of earlier versions
-        found |= {f"{section}.{renamed.get(key, key)}": value for key, value in settings.get(section, {}).items()}
-    return {key: found[key] for key in found if key not in ("process.power", "process.f_table", "network.dropout")}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from blurdiff.config import made
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import INPUTS, Figure, function
 from blurdiff.runtime import arrays
@@ -51,6 +52,7 @@ def read_strips(path: str | Path, settings: Mapping) -> Strips:
     names, resolution = ("timesteps", "x", "x0"), settings["resolution"]
     content = arrays.read_npz(path, names, "sample the run again")
     timesteps, x, x0 = (content[name] for name in names)
+    made.check_made(path, arrays.made_with(content), settings, made.SAMPLES)
     expected = (len(timesteps) if timesteps.ndim == 1 else 0, x.shape[1] if x.ndim == 5 else 0, *[resolution] * 2, 3)
     for name, array in (("x", x), ("x0", x0)):
         if array.shape != expected or 0 in expected:
@@ -67,7 +69,8 @@ def read_strips(path: str | Path, settings: Mapping) -> Strips:
 
 def read_samples(path: str | Path, settings: Mapping, first: int | None = None) -> np.ndarray:
     """Read samples.npz, or the `first` of it: uint8 (n, R, R, 3); raises UserError when it holds something else."""
-    samples = arrays.read_samples(path, settings["resolution"])
+    samples, made_with = arrays.read_samples(path, settings["resolution"])
+    made.check_made(path, made_with, settings, made.SAMPLES, *made.STRIPS)
     return samples[:first].copy() if first else samples
 
 
@@ -104,6 +107,7 @@ def read_history(path: str | Path, settings: Mapping) -> pd.DataFrame:
 
     Raises UserError when a column is missing, a number is not one, or the rows end before the training does.
     """
+    made.check_model_beside(path, settings)
     iterations = settings["training"]["iterations"]
     history = read_csv(path, "train the run again")
     missing = [name for name in ["iteration", *LOSSES] if name not in history]

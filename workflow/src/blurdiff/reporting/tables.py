@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from blurdiff.config.made import SAMPLES, STRIPS, check_made
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import records
 from blurdiff.reporting import labels
@@ -46,6 +48,14 @@ def read_evaluation(path: str) -> dict:
         if isinstance(row[key], bool) or not isinstance(row[key], int | float) or not math.isfinite(row[key]):
             raise UserError(f"{path}: {key} is {row[key]!r}, not a finite number; look at the run, evaluate it again")
     return row
+
+
+def check_settings(evaluations: Sequence[Mapping], runs: Sequence[Settings]) -> None:
+    """Raise UserError for an evaluation of samples that were made with other settings than its run's among `runs`."""
+    wanted = {(run.run, run.seed): run for run in runs}
+    for each in evaluations:
+        if settings := wanted.get((each["run"], each["seed"])):
+            check_made(each["path"], each.get("made_with", {}), settings, SAMPLES, *STRIPS)
 
 
 def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Nothing that is read is unpickled, and what is damaged ends in one line that nam
 """
 
 import io
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,10 +49,22 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...], advice: str) -> di
     return arrays
 
 
-def read_samples(path: str | os.PathLike, resolution: int | None = None) -> np.ndarray:
-    """The images of samples.npz or of a shard: uint8 (n, R, R, 3); UserError when the file holds anything else."""
+def made_with(arrays: Mapping) -> dict:
+    """The settings that an .npz carries (see config/made.py); {} where it carries none."""
+    try:
+        return dict(json.loads(str(arrays["made_with"])))
+    except (KeyError, ValueError, TypeError):
+        return {}
+
+
+def read_samples(path: str | os.PathLike, resolution: int | None = None) -> tuple[np.ndarray, dict]:
+    """The images of samples.npz or of a shard, uint8 (n, R, R, 3), and the settings that it carries.
+
+    UserError when the file holds anything else.
+    """
     advice = "sample the run again"
-    return check_images(read_npz(path, ("arr_0",), advice)["arr_0"], path, resolution, advice)
+    arrays = read_npz(path, ("arr_0",), advice)
+    return check_images(arrays["arr_0"], path, resolution, advice), made_with(arrays)
 
 
 def check_images(images: np.ndarray, path: str | os.PathLike, resolution: int | None, advice: str) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Draw one shard of samples from a model: a fixed number of images with a seed of their own."""
 
+import json
+
 import torch
 from torch import Tensor
 
+from blurdiff.config.made import SAMPLES, deciding
 from blurdiff.config.settings import Settings
 from blurdiff.data.images import to_uint8
 from blurdiff.diffusion.denoiser import Denoiser
@@ -16,14 +19,15 @@ from blurdiff.sampling.trajectory import Trajectory
 
 def sample_shard(settings: Settings, model_path: str, shard: int, threads: int) -> dict:
     """The arrays of a shard: arr_0 uint8 (shard_size, R, R, 3), strip_timesteps (K,), strip_x and strip_x0 float32
-    (K, n_strip, R, R, 3) in the model's range."""
+    (K, n_strip, R, R, 3) in the model's range; and made_with, the settings that decide them, as JSON."""
     sampling = settings.sampling
     denoiser = load_denoiser(settings, model_path, threads)
     steps = step_grid(denoiser.process, settings.n_steps, sampling.grid, start=settings.process.last_timestep)
     released = sampling.strip_x0 == "released"
     trajectory = Trajectory(denoiser.process, steps, sampling.n_snapshots, sampling.n_strip, released)
     x_0 = draw(settings, denoiser, steps, shard, trajectory)
-    return {"arr_0": to_uint8(x_0, settings.process.range).cpu().numpy(), **trajectory.arrays()}
+    images = to_uint8(x_0, settings.process.range).cpu().numpy()
+    return {"arr_0": images, **trajectory.arrays(), "made_with": json.dumps(deciding(settings, *SAMPLES))}
 
 
 def draw(settings: Settings, denoiser: Denoiser, steps: list[int], shard: int, callback=None) -> Tensor:

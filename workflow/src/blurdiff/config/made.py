@@ -1,0 +1,83 @@
+"""What a file was made with: the settings that decide it, which it carries, compared with those of the config.
+
+Snakemake notices a change of the config by its own records, in a folder (.snakemake) that people delete.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from blurdiff.config.keys import digests_of
+from blurdiff.config.settings import SECTIONS, Settings
+from blurdiff.errors import UserError
+
+MODEL = ("process", "network", "training")  # sections that decide a model
+SAMPLES = (*MODEL, "sampling")
+STRIPS = ("sampling.n_strip", "sampling.n_snapshots", "sampling.strip_x0")  # decide the first shard alone
+TABLES = ("process.f_table", "process.power")
+
+
+def deciding(settings: Mapping, *sections: str) -> dict[str, object]:
+    """{"seed": …, "process.f_type": …}: seed, resolution and the sections' keys that say what is made, not how.
+
+    Of typed settings, tables count by the SHA-256 of what is in them.
+    """
+    found = {key: settings[key] for key in ("seed", "resolution") if key in settings}
+    for name in sections:
+        makes = [field.name for field in dataclasses.fields(SECTIONS[name]) if not field.metadata["how"]]
+        found |= {f"{name}.{key}": settings[name][key] for key in makes if key in settings.get(name, {})}
+    if "process" in sections and "objective" in settings.get("process", {}):  # its name in files of earlier versions
+        found["process.prediction"] = settings["process"]["objective"]
+    found.pop("sampling.n_samples", None)  # more of them are more shards
+    if isinstance(settings, Settings) and "process" in sections:
+        found |= {f"process.{key}": digest for key, digest in digests_of(settings.process).items()}
+    return found
+
+
+def check_made(
+    path: str | os.PathLike, made: Mapping, settings: Mapping, sections: tuple[str, ...], *without: str
+) -> None:
+    """Raise UserError where a file was `made` (by `deciding`) with something else than these sections of `settings`."""
+    if made:
+        compare(path, made, deciding(settings, *sections), *without)
+
+
+def compare(path: str | os.PathLike, made: Mapping, settings: Mapping, *without: str) -> None:
+    """Raise UserError where two results of `deciding` differ, but for the keys `without`.
+
+    What only one of them has is not compared: files of other programs and of earlier versions carry less.
+    """
+    for key in sorted(made.keys() & settings.keys() - set(without)):
+        if made[key] != settings[key]:
+            raise UserError(
+                f"{path} was made with {key} {made[key]}, the settings have {settings[key]}; put the config back, or"
+                " delete this file and run again"
+            )
+
+
+def settings_in_model(path: str | os.PathLike) -> dict:
+    """What a model.safetensors says of the settings it was trained with, `deciding`; {} when it is none, or silent."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 1 << 26)))
+        trained = json.loads(header["__metadata__"]["settings"])
+        return {key: value for key, value in deciding(trained, *MODEL).items() if key not in TABLES}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def settings_in_evaluation(path: str | os.PathLike) -> dict:
+    """What a fid.json says of the settings of its samples, `deciding`; {} when it is none, or silent."""
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8"))["run"]["made_with"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def check_model_beside(path: str | os.PathLike, settings: Settings) -> None:
+    """Raise UserError when the model in the folder of `path` was trained with other settings."""
+    model = Path(path).with_name("model.safetensors")
+    check_made(model, settings_in_model(model), settings, MODEL, *TABLES)
