@@ -39,7 +39,8 @@ def check_paths(config: dict, name: str) -> None:
         "store": config["store"],
         "evaluation.weights": config["evaluation"]["weights"],
     }
-    paths |= {f"datasets.{dataset}.lmdb": part["lmdb"] for dataset, part in config["datasets"].items()}
+    named = [name for name, source in sources.SOURCES.items() if not source.drawn]
+    paths |= {f"datasets.{dataset}.{key}": part[key] for dataset, part in config["datasets"].items() for key in named}
     places = {"process": config["process"]} | {f"runs[{number}]": run for number, run in enumerate(config["runs"])}
     paths |= {f"{place}.{key}": part.get(key) for place, part in places.items() for key in FILES}
     for key, path in paths.items():
