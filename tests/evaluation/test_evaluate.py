@@ -109,6 +109,10 @@ def test_evaluation(folder, quick, capsys):
         **{"family": "blur", "prediction": "epsilon", "loss": "epsilon"},
         **{"f_type": "log", "f_N": 0.6, "direction": "coarse-to-fine", "mode_order": "paper", "basis": "gaussian-blur"},
         **{"iterations": 700, "n_steps": 50, "sampler": "reverse-diffusion"},
+        "made_with": {
+            **{"process.f_type": "log", "process.f_N": 0.6, "process.n_timesteps": 50},
+            **{"training.iterations": 700, "sampling.n_samples": N, "sampling.n_steps": 50},
+        },
     }
     own = read_reference(folder / "own.npz")
     np.testing.assert_allclose(own.mu, x.mean(0), rtol=1e-4, atol=1e-5)

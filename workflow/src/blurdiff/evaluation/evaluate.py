@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from blurdiff.config.keys import made_by
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
@@ -152,5 +153,12 @@ def describe_run(settings: Settings) -> dict:
             "n_steps": settings.n_steps,
             "sampler": sampling.sampler,
             "resolution": settings.resolution,
+            "made_with": made_with(settings),
         }
     )
+
+
+def made_with(settings: Settings) -> dict[str, object]:
+    """{"process.f_type": …}: all that decides the samples beside seed and resolution, where it is not the default."""
+    sections = ("process", "network", "training", "sampling")
+    return {f"{name}.{key}": value for name in sections for key, value in made_by(settings[name]).items()}
