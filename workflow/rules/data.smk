@@ -86,7 +86,7 @@ rule preprocess:
         runtime=240,
     params:
         resolution=config["resolution"],
-        source=source_state,
+        state=source_state,
         options=preprocess_options,
         label=lambda wildcards, threads: config["datasets"][wildcards.dataset]["label"],
         source=source_option,
@@ -118,7 +118,7 @@ rule preprocess_part:
         runtime=240,
     params:
         resolution=config["resolution"],
-        source=source_state,
+        state=source_state,
         options=preprocess_options,
         parts=lambda wildcards: PARTS[wildcards.dataset],
         label=lambda wildcards, threads: config["datasets"][wildcards.dataset]["label"],
@@ -154,7 +154,7 @@ rule join_parts:
         mem_mb=1000,
         runtime=120,
     params:
-        source=source_state,
+        state=source_state,
         fraction=lambda wildcards: config["datasets"][wildcards.dataset]["max_corrupt_fraction"],
         blurdiff=blurdiff,
     shell:
