@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stage's options."""
     from blurdiff.reporting.summaries import TABLES
 
-    parser.epilog = "tables:\n" + "\n".join(f"  {name:<11} {table.title}" for name, table in TABLES.items())
+    parser.epilog = "tables:\n" + "\n".join(f"  {name:<12} {table.title}" for name, table in TABLES.items())
     parser.add_argument("--name", choices=TABLES, default="table1", help="which table (default: %(default)s)")
     parser.add_argument("--evaluations", nargs="+", required=True, metavar="JSON",
                         help="fid.json of every run and seed, in the order of the table's rows")  # fmt: skip

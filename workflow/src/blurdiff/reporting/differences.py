@@ -109,14 +109,15 @@ def cell(row: Mapping | None, seeds: int) -> str:
     """The difference and its interval; a dash for none, and how many seeds where they are fewer than the run's."""
     if row is None or not row["seeds"]:
         return "–"
-    like = row["difference"]
-    ends = [] if math.isnan(row["low"]) else [f"[{signed(row['low'], like)}, {signed(row['high'], like)}]"]
+    known = [row[key] for key in ("difference", "low", "high") if not math.isnan(row[key])]
+    mean, *ends = (signed(value, like=max(known, key=abs)) for value in known)
+    brackets = [f"[{', '.join(ends)}]"] if ends else []
     fewer = [f"({row['seeds']} of {seeds} seeds)"] if row["seeds"] < seeds else []
-    return " ".join([signed(like, like), *ends, *fewer])
+    return " ".join([mean, *brackets, *fewer])
 
 
 def signed(value: float, like: float) -> str:
-    """With its sign, a true minus, and as many decimals as Table 1 gives to `like`."""
+    """With its sign, a true minus, and as many decimals as Table 1 would give to `like`."""
     text = tables.decimals(abs(value), like=like)
     return f"{'−' if value < 0 else '+'}{text}" if float(text) else text
 
