@@ -3,7 +3,7 @@
     python docs/evidence/run.py --configfile docs/evidence/cpu.yaml --output docs/evidence/cpu/runs
 
 Stopped at any moment, or by --minutes, the same command goes on. After every seed that is finished for all runs the
-output folder is written anew: table1.csv and .md, figures (PNG and caption), timings.csv (wall time, processor time and
+output folder is written anew: all tables, figures (PNG and caption), timings.csv (wall time, processor time and
 memory of the jobs), config.yaml and provenance.json. Photographs of a data set are never copied.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from blurdiff.config.runs import load_config
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import FIGURES
+from blurdiff.reporting.summaries import TABLES
 from blurdiff.runtime.files import atomic_folder, write_json
 
 SHOW_PHOTOGRAPHS = {name for name, figure in FIGURES.items() if figure.shows_data}
@@ -89,7 +90,7 @@ def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
     if arguments.output.exists():
         shutil.rmtree(arguments.output)
     with atomic_folder(arguments.output) as folder:
-        for name in ("table1.csv", "table1.md", "samplers.csv"):
+        for name in [*(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md")), "samplers.csv"]:
             if (results / name).exists():
                 shutil.copyfile(results / name, folder / name)
         for name in sorted(config["figures"].keys() - SHOW_PHOTOGRAPHS) + ["samplers"]:

@@ -90,6 +90,11 @@ def evaluation_of(settings: dict, value: float, changes_of_run: dict | None = No
             "iterations": 3000,
             "n_steps": N,
             "sampler": "reverse-diffusion",
+            "made_with": {
+                f"{name}.{key}": value
+                for name in ("process", "training", "sampling")
+                for key, value in settings[name].items()
+            },
             **(changes_of_run or {}),
         },
         **changes,

@@ -42,7 +42,7 @@ def test_the_readme_of_the_config_lists_the_figures_of_the_table(request):
     assert [line.split("`")[1] for line in rows.splitlines() if line.startswith("| `")] == list(FIGURES)
 
 
-def test_the_table_is_read_without_what_draws():
-    code = "import sys, blurdiff.reporting.figures; print(*sys.modules)"
+def test_the_tables_are_read_without_what_draws():
+    code = "import sys, blurdiff.reporting.figures, blurdiff.reporting.summaries; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"numpy", "pandas", "torch", "matplotlib", "seaborn"} & set(done.stdout.split())

@@ -119,8 +119,8 @@ def test_everything_is_made(finished):
     assert len(list((results / "benchmarks" / "train").iterdir())) == 2
 
 
-def test_all_is_these_and_the_audit_and_the_metrics(finished):
-    assert plan(finished, targets=[]) == {"metrics": 1, "audit": 1, "all": 1}
+def test_all_is_these_and_the_audit_and_the_other_tables(finished):
+    assert plan(finished, targets=[]) == {"table": 2, "audit": 1, "all": 1}
 
 
 def test_table_has_a_row_a_run(finished):
@@ -157,7 +157,7 @@ def test_deleting_samples_retrains_nothing(copied):
         (folder / "fid.json").unlink()
     (copied / "results" / "table1.csv").unlink()
     jobs = plan(copied, targets=["results/table1.csv"])
-    assert jobs == {"sample": 2, "gather": 2, "evaluate": 2, "table1": 1}
+    assert jobs == {"sample": 2, "gather": 2, "evaluate": 2, "table": 1}
 
 
 def test_a_deleted_model_is_not_trained_anew(copied):
@@ -175,11 +175,11 @@ CHANGES = {
     # One shard of each run is added; the reference's floor and all that shows samples follow.
     "more samples": (
         ['sampling={"n_samples": 3}'],
-        {"sample": 2, "gather": 2, "reference": 1, "evaluate": 2, "table1": 1, "figure": 1},
+        {"sample": 2, "gather": 2, "reference": 1, "evaluate": 2, "table": 1, "figure": 1},
     ),
     "longer strips": (
         ['sampling={"n_strip": 1}'],
-        {"sample": 2, "gather": 2, "evaluate": 2, "table1": 1, "figure": 1},
+        {"sample": 2, "gather": 2, "evaluate": 2, "table": 1, "figure": 1},
     ),
     "how jobs run": (
         ['training={"threads": 2, "log_every": 2, "checkpoint_every": 1, "device": "cuda"}',
@@ -189,11 +189,11 @@ CHANGES = {
     "a run more": (
         ['runs=[{"dataset": "rooms"}, {"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}, '
          '{"dataset": "rooms", "f_type": "log", "f_N": 0.6}]'],
-        {"train": 1, "sample": 1, "gather": 1, "evaluate": 1, "table1": 1},
+        {"train": 1, "sample": 1, "gather": 1, "evaluate": 1, "table": 1},
     ),
     "another learning rate": (
         ['training={"learning_rate": 0.5}'],
-        {"train": 2, "sample": 2, "gather": 2, "evaluate": 2, "table1": 1, "figure": 2},
+        {"train": 2, "sample": 2, "gather": 2, "evaluate": 2, "table": 1, "figure": 2},
     ),
 }  # fmt: skip
 
@@ -294,7 +294,8 @@ def test_works_as_a_module_and_from_another_folder(copied):
     (copied / "outer" / "blur.yaml").write_text(yaml.safe_dump({"blur": TINY}))
     (copied / "outer" / "Snakefile").write_text(
         f'configfile: "outer/blur.yaml"\n\nmodule blur:\n    snakefile: "{SNAKEFILE}"\n    config: config["blur"]\n\n'
-        "use rule * from blur as blur_*\n\nrule mine:\n    default_target: True\n    input: rules.blur_table1.output\n"
+        "use rule * from blur as blur_*\n\nrule mine:\n    default_target: True\n"
+        "    input: expand(rules.blur_table.output, table='table1')\n"
     )
     assert "Nothing to be done" in run_snakemake(copied, "--snakefile", "outer/Snakefile", "--cores", "1")
 
@@ -319,7 +320,7 @@ def test_the_default_config_needs_nothing(tmp_path):
     output = run_snakemake(tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--dry-run")
     assert re.search(r"^train +7$", output, re.MULTILINE)
     assert re.search(r"^synthesize +2$", output, re.MULTILINE)
-    assert re.search(r"^table1 +1$", output, re.MULTILINE)
+    assert re.search(r"^table +3$", output, re.MULTILINE)
     assert re.search(r"Using workflow specific profile \S*profiles/default", output)
 
 

@@ -43,6 +43,7 @@ from blurdiff.data import sources
 from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import METRICS
 from blurdiff.reporting.figures import FIGURES, INPUTS
+from blurdiff.reporting.summaries import TABLES
 from blurdiff.runtime.files import write_text
 
 
@@ -95,6 +96,7 @@ wildcard_constraints:
     seed="|".join(SEEDS),
     shard=r"\d+",
     figure="|".join(config["figures"]) or "none",
+    table="|".join(TABLES),
 
 
 # Snakemake compares params with those of the run that made a file, but not those that are functions of `threads`. So

@@ -59,6 +59,7 @@ rule evaluate:
         settings=settings_file,
         # These stand in fid.json and from there in the table.
         identity=lambda wildcards: identity(settings_of(wildcards)),
+        holds="made_with",  # by which runs are compared in pairs; fid.json of earlier versions lacks it
         network=config["evaluation"]["network"],
         metrics=list(METRICS),
         weights=weights_state(),

@@ -1,14 +1,18 @@
-# The paper's Table 1 and figures.
+# The paper's Table 1 and figures, and other tables.
 
 
-rule table1:
+rule table:
     input:
         expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
     output:
-        csv=report("<results>/table1.csv", caption="../report/table1.rst", category="Table 1"),
-        markdown="<results>/table1.md",
+        csv=report(
+            "<results>/{table}.csv",
+            caption="../report/table.rst",
+            category=lambda wildcards: TABLES[wildcards.table].title,
+        ),
+        markdown="<results>/{table}.md",
     log:
-        "<logs>/table1.log",
+        "<logs>/{table}.log",
     conda:
         "../../envs/report.yaml"
     threads: 1
@@ -16,32 +20,12 @@ rule table1:
         mem_mb=1000,
         runtime=10,
     params:
+        title=lambda wildcards, threads: TABLES[wildcards.table].title,
+        caption=lambda wildcards, threads: TABLES[wildcards.table].caption,
         settings=trained_settings,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} table --evaluations {input:q} --settings {params.settings:q} --output {output.csv:q} --markdown {output.markdown:q} "
-        "> {log:q} 2>&1"
-
-
-rule metrics:
-    input:
-        expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
-    output:
-        csv=report("<results>/metrics.csv", caption="../report/metrics.rst", category="Metrics"),
-        markdown="<results>/metrics.md",
-    log:
-        "<logs>/metrics.log",
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        settings=trained_settings,
-        blurdiff=blurdiff,
-    shell:
-        "{params.blurdiff} table --name metrics --evaluations {input:q} --settings {params.settings:q} "
+        "{params.blurdiff} table --name {wildcards.table} --evaluations {input:q} --settings {params.settings:q} "
         "--output {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
 
 

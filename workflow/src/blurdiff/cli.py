@@ -26,7 +26,7 @@ STAGES = {
     "reference": "statistics of the real images, with the real-against-real floor",
     "evaluate": "Fréchet distance of samples to reference statistics",
     "sampler-study": "Fréchet distance against network evaluations, for several samplers",
-    "table": "evaluations to Table 1 (CSV and Markdown)",
+    "table": "evaluations to Table 1 or another table (CSV and Markdown)",
     "figure": "one figure of the paper (PNG and PDF)",
     "audit": "what differs between paper and released code, measured",
     "benchmark": "every stage timed beside what a user would take instead",

@@ -21,7 +21,6 @@ from blurdiff.runtime.files import atomic_path
 from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.sample import draw
 
-
 N_KEPT = 192  # images a row, for the study of failures
 
 

@@ -14,6 +14,12 @@ ABOUT_RUN = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction
 ABOUT_SCORE = ["value", "error", "floor_mean", "floor_std"]
 
 
+def make(evaluations: Sequence[Mapping]) -> tuple[pd.DataFrame, str]:
+    """The table and the same in Markdown; raises UserError as `summarise` does."""
+    table = summarise(evaluations)
+    return table, render(table)
+
+
 def scores(evaluation: Mapping) -> dict[str, dict]:
     """The numbers of an evaluation by metric, in the order of METRICS; UserError when one is missing or none."""
     own = {FRECHET: {key: evaluation.get(key) for key in ABOUT_SCORE}, **evaluation["others"]}

@@ -1,8 +1,8 @@
 """Sheets of small images, laid out in whole pixels, alike in PNG and PDF.
 
 Images are upscaled by a whole factor, so that every pixel is a sharp square, or smoothly where a person would see
-squares and no picture (up to 32 pixels; captions say so with `note`). They are composed into one array, and placed on a figure whose pixels
-are the array's; positions and sizes below are in those pixels, from the top left corner.
+squares and no picture (up to 32 pixels; `note` says so in captions). They are composed into one array, and placed on a
+figure whose pixels are the array's; positions and sizes below are in those pixels, from the top left corner.
 """
 
 import math

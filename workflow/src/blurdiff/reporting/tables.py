@@ -22,7 +22,7 @@ PAPER_ITERATIONS = {"bedroom": 450_000, "church": 600_000}
 NUMBERS = ("value", "n_samples")
 OPTIONAL_NUMBERS = ("n_reference", "floor_mean", "floor_std", "floor_n")
 RUN_KEYS = ("run", "dataset", "label", "synthetic", "f_type", "f_N", "direction", "mode_order", "basis", "seed",
-            "iterations", "n_steps", "sampler", "resolution")  # fmt: skip
+            "iterations", "n_steps", "sampler", "resolution", "family", "prediction", "loss")  # fmt: skip
 # Columns that name a row, that is, all seeds of a run.
 ROW_KEYS = [key for key in RUN_KEYS if key != "seed"]
 COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "metric",
@@ -56,6 +56,12 @@ def check_settings(evaluations: Sequence[Mapping], runs: Sequence[Settings]) -> 
     for each in evaluations:
         if settings := wanted.get((each["run"], each["seed"])):
             check_made(each["path"], each.get("made_with", {}), settings, SAMPLES, *STRIPS)
+
+
+def make(evaluations: Sequence[Mapping]) -> tuple[pd.DataFrame, str]:
+    """Table 1 and the same in Markdown; raises UserError as `summarise` does."""
+    table = summarise(evaluations)
+    return table, render(table)
 
 
 def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:

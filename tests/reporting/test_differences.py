@@ -1,0 +1,131 @@
+"""results/differences.csv and .md: paired differences and intervals by hand, what has no pair, and what is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from blurdiff.cli import main
+
+
+@pytest.fixture
+def make(tmp_path, capsys):
+    """Run the stage; gives (status, rows of the CSV by run and metric, Markdown or the error)."""
+
+    def make(paths):
+        output, markdown = tmp_path / "differences.csv", tmp_path / "differences.md"
+        arguments = ["--name=differences", "--evaluations", *paths, f"--output={output}", f"--markdown={markdown}"]
+        if main(["table", *arguments]):
+            assert not output.exists() and not markdown.exists()
+            return 1, {}, capsys.readouterr().err
+        rows = {(row["run"], row["metric"]): row for row in csv.DictReader(output.open())}
+        return 0, rows, markdown.read_text()
+
+    return make
+
+
+@pytest.fixture
+def write(settings, write_evaluation):
+    """Write the evaluations of a run, a value for each seed; gives their paths."""
+
+    def write(f_type, values, dataset="bedroom", first_seed=0, **changes):
+        f_N = 0.0 if f_type == "none" else 0.5
+        seeds = range(first_seed, first_seed + len(values))
+        return [
+            write_evaluation(settings(dataset, f_type, f_N, seed=seed), value, **changes)
+            for seed, value in zip(seeds, values, strict=True)
+        ]
+
+    return write
+
+
+# Student's t at 97.5 %: 12.7062 with one degree of freedom, 4.30265 with two.
+@pytest.mark.parametrize(
+    ("none", "quartic", "expected", "shown"),
+    [
+        # −3 and −1: mean −2, deviation √2, half the interval 12.7062 · √2/√2.
+        ([10.0, 14.0], [7.0, 13.0], (2, -2, 2**0.5, -14.7062, 10.7062), "−2.00 [−14.71, +10.71]"),
+        # 1, 2 and 6: mean 3, deviation √7, half the interval 4.30265 · √(7/3).
+        ([20.0, 10.0, 5.0], [21.0, 12.0, 11.0], (3, 3, 7**0.5, -3.57246, 9.57246), "+3.00 [−3.57, +9.57]"),
+    ],
+)
+def test_differences_and_intervals(make, write, none, quartic, expected, shown):
+    # Seeds are matched by number, in whatever order; a seed that one of the two lacks is no pair.
+    _, rows, text = make([*reversed(write("none", [*none, 99.0])), *write("quartic", quartic)])
+    assert list(rows) == [("bedroom_quartic", name) for name in ("frechet", "kernel", "recall")]
+    for metric, scale in (("frechet", 1), ("kernel", 100)):
+        row = rows["bedroom_quartic", metric]
+        found = [scale * float(row[key]) for key in ("difference", "std", "low", "high")]
+        assert found == pytest.approx(expected[1:], abs=1e-4)
+        assert (row["seeds"], row["against"], row["better"]) == (str(expected[0]), "bedroom_none", "lower")
+    recall = rows["bedroom_quartic", "recall"]
+    assert [recall[key] for key in ("seeds", "difference", "low", "high")] == ["0", "", "", ""]
+    assert f"| bedroom (synthetic) | bedroom_quartic | bedroom_none | {expected[0]} | {shown} |" in text
+    assert "95 %" in text and "no interval" not in text and "eft out" not in text and "nan" not in text
+
+
+def test_one_seed_has_no_interval(make, write):
+    _, rows, text = make(write("none", [4.0]) + write("log", [1.5]))
+    row = rows["bedroom_log", "frechet"]
+    assert [row[key] for key in ("seeds", "difference", "std", "low", "high")] == ["1", "-2.5", "", "", ""]
+    assert "ne seed: no interval" in text and "95 %" not in text
+    assert "| bedroom_log | bedroom_none | 1 | −2.50 | −0.0250 | – |" in text
+
+
+def test_a_number_that_one_of_a_pair_lacks_is_no_pair(make, write):
+    lacking = {"others": {"kernel": {"value": None, "error": None, "floor_mean": None, "floor_std": None}}}
+    first = write("none", [4.0]), write("log", [5.0])
+    second = write("none", [4.0], first_seed=1), write("log", [7.0], first_seed=1, **lacking)
+    _, rows, text = make([path for paths in (*first, *second) for path in paths])
+    assert rows["bedroom_log", "frechet"]["seeds"] == "2"
+    assert [rows["bedroom_log", "kernel"][key] for key in ("seeds", "difference", "low")] == ["1", "0.01", ""]
+    assert "+0.0100 (1 of 2 seeds)" in text and "ne seed: no interval" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "paired"),
+    [
+        ("sampling.grid", "snr", False),
+        ("process.prediction", "gaussian", False),
+        ("process.basis", "dct", False),
+        ("training.learning_rate", 1.0, False),
+        ("process.direction", "reversed", True),
+        ("process.floor", 0.03, True),
+        ("sampling.n_strip", 3, True),
+    ],
+)
+def test_only_the_blur_may_differ_within_a_pair(make, write, key, value, paired):
+    (path,) = write("quartic", [3.0])
+    content = json.loads(Path(path).read_text())
+    content["run"]["made_with"][key] = value
+    Path(path).write_text(json.dumps(content))
+    status, rows, text = make([*write("none", [1.0]), path, *write("log", [2.0])])
+    assert status == 0 and ("bedroom_log", "frechet") in rows
+    assert (("bedroom_quartic", "frechet") in rows) is paired
+    assert ("Left out" in text and "bedroom_quartic" in text.split("Left out")[1]) is not paired
+
+
+@pytest.mark.parametrize("other", [("church", 0), ("bedroom", 1)], ids=["data set", "seed"])
+def test_no_pair_at_all_is_said(make, write, other):
+    dataset, seed = other
+    status, rows, text = make(write("none", [1.0], dataset, seed) + write("quartic", [2.0]))
+    assert status == 0 and not rows
+    assert "no pair" in text and "bedroom_quartic" in text and "|" not in text
+
+
+def test_another_family_has_a_partner_and_is_none(make, write):
+    """The f_type of Blurring Diffusion is none, but it blurs."""
+    (path,) = write("none", [3.0])
+    content = json.loads(Path(path).read_text())
+    content["run"] |= {"run": "heat", "family": "blurring-diffusion"}
+    content["run"]["made_with"]["process.family"] = "blurring-diffusion"
+    Path(f"{path}.heat").write_text(json.dumps(content))
+    _, rows, _ = make([f"{path}.heat", path])
+    assert list(rows)[0] == ("heat", "frechet") and rows["heat", "frechet"]["against"] == "bedroom_none"
+
+
+def test_an_evaluation_that_does_not_say_its_settings_is_refused(make, write):
+    paths = write("none", [1.0]) + write("quartic", [2.0], changes_of_run={"made_with": None})
+    status, _, error = make(paths)
+    assert status == 1 and "made_with" in error and paths[1] in error and "evaluate" in error
