@@ -203,10 +203,13 @@ def test_the_factor_has_one_panel_for_each_process(settings, draw):
         settings(f_type="none", f_N=0.0),
         settings("church", f_type="none", f_N=0.0, prediction="gaussian", loss="balanced"),
         settings("church", direction="fine-to-coarse"),
+        *(settings("church", f_N=f_N) for f_N in (0.2, 0.3, 0.4)),  # a second row of panels, not full
     ]
     status, _, _, caption, _ = draw("factor", runs, {})
     assert status == 0 and caption.count("no blur") == 1 and "gaussian" not in caption
-    assert re.search(r"power of ten: no blur: -0.3; quartic, f\(N\) = 0.1406, fine-to-coarse: 1.3\. ", caption)
+    assert re.search(
+        r"power of ten: no blur: -0.3; quartic, f\(N\) = 0.1406, fine-to-coarse: 1.3; quartic, f\(N\) = 0.2: ", caption
+    )
 
 
 def test_histories_are_averaged_over_windows_of_equal_ratio():

@@ -69,9 +69,7 @@ def error_factors(runs: Sequence[Settings]) -> tuple[Figure, str]:
         axes.remove()
     for axes in panels[:, 0]:
         axes.set_ylabel("mode √(m² + n²),\ncoarse to fine")
-    bar = figure.colorbar(
-        image, ax=panels, label="factor $\\sigma_i/\\sqrt{\\bar{A}_i}$", extend="max", aspect=30, pad=0.01
-    )
+    bar = figure.colorbar(image, ax=figure.axes, label=SYMBOL, extend="max", aspect=30, pad=0.01)
     bar.ax.yaxis.set_major_formatter(lambda decade, _: f"$10^{{{decade:.0f}}}$")
     bar.ax.axhline(0, color="white", linewidth=0.9)
     largest = "; ".join(f"{labels.markdown(name)}: {each.max():.1f}" for name, each in zip(names, values, strict=True))
