@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from blurdiff.audit import differences, gaussian, measure, stage
+from blurdiff.audit import differences, gaussian, measure, operators, stage
 from blurdiff.audit.settings import LOG, QUARTIC, paper_process
 from blurdiff.audit.variations import Audit, NextStep, scaled_prediction
 from blurdiff.config.schema import config_schema, validate
@@ -47,6 +47,33 @@ def test_mode_order(paper):
     assert value(found, quantity + "released, 1") < 1e-13
     assert value(found, "mean D of the coarsest tenth of the modes: released") < 0.94
     assert value(found, "mean D of the coarsest tenth of the modes: paper") > 0.97
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_ties_of_the_released_order(turned, small, monkeypatch):
+    """An unstable sort that turns every tie around turns every pair around; one that turns none changes nothing."""
+    audit, sort = small[0], torch.sort
+
+    def unstable(values, descending, stable):
+        ordered = sort(values.flip(0) if turned and not stable else values, descending=descending, stable=True)
+        indices = len(values) - 1 - ordered.indices if turned and not stable else ordered.indices
+        return torch.return_types.sort((ordered.values, indices))
+
+    monkeypatch.setattr(torch, "sort", unstable)
+    found = measure.ties(audit)
+    assert value(found, "pairs (m, n), (n, m)") == turned * 16 * 15 / 2
+    for name in audit.processes:
+        assert (value(found, "largest |unstable − stable| of x_i", name) > 1e-4) == turned
+        assert (value(found, "largest |unstable − stable| of a reverse step", name, 99) > 1e-3) == turned
+    # "Stable" is what the key mode_order builds: without noise the difference is that of the two processes.
+    monkeypatch.setattr(torch, "randn", lambda *shape, generator: torch.zeros(shape))
+    x_0 = torch.from_numpy(operators.draw_image(16))[None]
+    x_i = [
+        audit.build(**QUARTIC, mode_order=order).to("cpu", torch.float64).q_sample(x_0, torch.tensor([50]), 0 * x_0)
+        for order in ("paper", "released")
+    ]
+    expected = float((x_i[0] - x_i[1]).abs().max())
+    assert value(measure.ties(audit), "largest |paper − stable| of x_i", "quartic 0.140625") == pytest.approx(expected)
 
 
 def test_what_never_binds(paper):

@@ -16,9 +16,12 @@ from PIL import Image
 
 from blurdiff.cli import main
 from blurdiff.reporting.curves import thin
+from blurdiff.reporting.factor import log_factor
 from blurdiff.reporting.figures import FIGURES
 from blurdiff.reporting.forward import forward_states
 from blurdiff.reporting.strips import display
+
+OF_THE_PROCESS = ("figure4", "factor")  # these show no data set
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_figures_are_legible_and_alike_each_time(name, runs, runs_with_files, dr
     assert (png, pdf, caption) == again[1:4]
     assert pdf.startswith(b"%PDF") and b"/FontFile2" in pdf and b"CreationDate" not in pdf
     assert b" Tf" in pdf_text_operators(pdf)  # text, not outlines
-    if name != "figure4":
+    if name not in OF_THE_PROCESS:
         assert "synthetic" in caption and "8×8 pixels" in caption
     assert "$" not in caption and caption.endswith(".\n")
     with Image.open(tmp_path / "figures" / f"{name}.png") as image:
@@ -176,6 +179,39 @@ def test_forward_states_agree_with_the_process_without_noise(settings):
         np.testing.assert_allclose(image, np.einsum("ab,bcd,ce->aed", power, x0, power), atol=1e-5)
 
 
+@pytest.mark.parametrize("f_N, direction", [(0, "coarse-to-fine"), (0.5, "coarse-to-fine"), (0.5, "fine-to-coarse")])
+def test_the_factor_of_an_error_by_hand(f_N, direction, settings):
+    """σ/√Ā from β and the blur matrix: the mode (0, 0) alone in row 0; (0, 1), (1, 0) and (1, 1) in row 1."""
+    from blurdiff.config.runs import complete_settings
+
+    taps = np.exp(-(np.arange(-7, 8) ** 2) / (2 * 0.4**2))
+    matrix = np.array([[taps[7 + column - row] for column in range(8)] for row in range(8)]) / taps.sum()
+    d = np.linalg.eigvalsh(matrix)[::-1]
+    f_type = "linear" if f_N else "none"
+    run = complete_settings(settings("bedroom", f_type, f_N, direction=direction, beta_1=0.01, beta_N=0.01))
+    found = log_factor(run.process, 8, np.array([1, 20]))
+    assert found.shape == (10, 2)  # √(7² + 7²) = 9.9
+    for row, modes in enumerate([[(0, 0)], [(0, 1), (1, 0), (1, 1)]]):
+        D = np.array([d[m] * d[n] for m, n in modes])
+        A = 0.99 * (D if direction == "coarse-to-fine" else 1 - D) ** (2 * f_N / 20)  # f(1) = f_N/N
+        assert found[row, 0] == pytest.approx(np.log10(np.sqrt((1 - A) / A)).mean(), rel=1e-9)
+    assert (found[:, 1] > found[:, 0]).all()
+
+
+def test_the_factor_has_one_panel_for_each_process(settings, draw):
+    runs = [
+        settings(f_type="none", f_N=0.0),
+        settings("church", f_type="none", f_N=0.0, prediction="gaussian", loss="balanced"),
+        settings("church", direction="fine-to-coarse"),
+        *(settings("church", f_N=f_N) for f_N in (0.2, 0.3, 0.4)),  # a second row of panels, not full
+    ]
+    status, _, _, caption, _ = draw("factor", runs, {})
+    assert status == 0 and caption.count("no blur") == 1 and "gaussian" not in caption
+    assert re.search(
+        r"power of ten: no blur: -0.3; quartic, f\(N\) = 0.1406, fine-to-coarse: 1.3; quartic, f\(N\) = 0.2: ", caption
+    )
+
+
 def test_histories_are_averaged_over_windows_of_equal_ratio():
     history = pd.DataFrame({"iteration": np.arange(1, 1025), "loss": np.arange(1, 1025) * 2.0})
     thinned = thin(history, windows=10)
@@ -266,12 +302,12 @@ def test_a_label_is_text_whatever_stands_in_it(name, settings, runs_with_files, 
     _, _, _, caption, _ = draw(name, runs, runs_with_files(runs))
     label = " ".join(ODD.split()) + " (synthetic)"
     shown = drawn_texts()
-    if name == "figure4":
+    if name in OF_THE_PROCESS:
         assert not any("frac" in text for text in shown)
     elif name != "forward" and name != "figure1":
         assert any(label in text for text in shown)
     assert caption.count("\n") == 1
-    if name != "figure4":
+    if name not in OF_THE_PROCESS:
         assert plain_text(caption).count(label) == 1
     if name == "training":
         assert any("table b $^2y$ & _c_ %" in text for text in shown)

@@ -1,18 +1,21 @@
 """What each difference between paper and released code changes, in numbers: one function a difference.
 
-Each takes an `Audit` and returns measurements; nothing is drawn at random but one fixed image, and nothing is trained.
+Each takes an `Audit` and returns measurements; what is drawn at random is fixed, and nothing is trained.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from blurdiff.audit import operators
 from blurdiff.audit.settings import LOG, QUARTIC
 from blurdiff.audit.variations import Audit
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.basis import blur_matrix, gaussian_blur
+from blurdiff.diffusion.families import released_mode_order
+from blurdiff.diffusion.process import Process
 
 NO_UNIT = ""
 
@@ -87,6 +90,40 @@ def mode_order(audit: Audit) -> list[Measurement]:
         Measurement("mean D of the coarsest tenth of the modes: paper", float(paper.flat[coarse].mean())),
         Measurement("mean D of the coarsest tenth of the modes: released", float(released[0].flat[coarse].mean())),
     ]
+
+
+def ties(audit: Audit) -> list[Measurement]:
+    """`mode_order: released` with the modes sorted by torch.sort in float32, stable and not; on this machine's CPU."""
+    R, N = audit.resolution, audit.n_timesteps
+    d = torch.from_numpy(gaussian_blur(R, audit.sigma).attenuation).float()
+    orders = [torch.sort(torch.outer(d, d).ravel(), descending=True, stable=stable).indices for stable in (True, False)]
+    m, n = np.triu_indices(R, 1)
+    first = [(ranks[m * R + n] < ranks[n * R + m]).numpy() for ranks in map(torch.argsort, orders)]
+    pytorch = f"PyTorch {torch.__version__.partition('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
+    quantity = f"pairs (m, n), (n, m) that an unstable sort orders otherwise than a stable one, {pytorch}"
+    result = [Measurement(quantity, float((first[0] != first[1]).sum()), f"of {len(m)} pairs")]
+    x_0 = torch.from_numpy(operators.draw_image(R))[None]
+    x_i, epsilon, z = torch.randn(3, 1, *x_0.shape[1:], generator=torch.Generator().manual_seed(0)).double()
+
+    def diffused(process: Process) -> Tensor:
+        return process.to(x_0.device, torch.float64).q_sample(x_0, torch.tensor([N // 2]), epsilon)
+
+    def step(process: Process) -> Tensor:
+        i = torch.tensor([N - 1])
+        A, v = process.transition(i, i - 1)
+        x, prediction, noise = map(process.to_modes, (x_i, epsilon, z))
+        return process.to_pixels((2 - A.sqrt()) * x - v / process.variance(i).sqrt() * prediction + v.sqrt() * noise)
+
+    for name, process in audit.processes.items():
+        log_D = process.log_D[0].numpy()
+        layouts = [log_D, *(released_mode_order(log_D, 3, order.numpy()) for order in orders)]
+        paper, stable, unstable = (replace(process, log_D=torch.from_numpy(each).reshape(-1, R, R)) for each in layouts)
+        for words, i, function in (("x_i", N // 2, diffused), ("a reverse step", N - 1, step)):
+            for against, other in (("unstable", unstable), ("paper", paper)):
+                value = float((function(other) - function(stable)).abs().max())
+                quantity = f"largest |{against} − stable| of {words}, same noise"
+                result.append(Measurement(quantity, value, "of the image range", name, i))
+    return result
 
 
 def kernel_range(audit: Audit) -> list[Measurement]:

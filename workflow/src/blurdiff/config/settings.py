@@ -38,6 +38,7 @@ FIGURES = {
     "figure2": "grids of samples (in the paper: log, quartic)",
     "figure3": "grids of samples (in the paper: fine-to-coarse, coarse-to-fine)",
     "figure4": "blur schedules f(i)",
+    "factor": "by what an error of ε is multiplied in x_0, by timestep and mode",
     "samples": "samples of every run beside real images",
     "forward": "the forward process of one image",
     "training": "training loss by quarter of the timesteps",

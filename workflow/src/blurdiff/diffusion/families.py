@@ -86,13 +86,14 @@ def apply_direction(log_D: np.ndarray, direction: str, floor: float) -> np.ndarr
     return log_D
 
 
-def released_mode_order(log_D: np.ndarray, channels: int) -> np.ndarray:
+def released_mode_order(log_D: np.ndarray, channels: int, order: np.ndarray | None = None) -> np.ndarray:
     """log D as the released code hands it to the modes of a C-channel image, (C, R, R).
 
     There element k = C·mode + c, with modes sorted by D from large to small, gets the (k mod R²)-th value. For one
-    channel that is the blur; for three it is not.
+    channel that is the blur; for three it is not. `order`: the modes' flat indices, sorted; without it, modes of equal
+    D, such as (m, n) and (n, m), keep the order of their indices.
     """
-    order = np.argsort(-log_D, axis=None, kind="stable")
+    order = np.argsort(-log_D, axis=None, kind="stable") if order is None else order
     values = log_D.flat[order]
     result = np.empty((channels, log_D.size))
     for channel in range(channels):

@@ -62,6 +62,7 @@ FIGURES = {
         "Figure 3: samples of different directions of the blur", "grids:sample_grids", ("samples",), SAMPLED,
     ),
     "figure4": Figure("Figure 4: blur schedules f(i) against the timestep i", "curves:blur_schedules"),
+    "factor": Figure("What ε prediction multiplies: σ/√Ā by timestep and mode", "factor:error_factors"),
     "samples": Figure(
         "Samples of every run beside images of its data set", "grids:overview", ("samples", "images"), SAMPLED,
         shows_data=True,
