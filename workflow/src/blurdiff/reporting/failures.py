@@ -1,4 +1,4 @@
-"""What breaks, and what mends it: schedule, direction and prediction by sampler, from the same weights across samplers."""
+"""What breaks, and what mends it: schedule, direction and prediction by sampler, from the same weights throughout."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,8 +88,8 @@ def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     note = (
         "Distance: smaller is better. Saturated: images of which more than nine in ten pixels have every channel at 0"
-        " or 255. Power at the finest octave: that of the samples over that of the data. One seed; from the same weights"
-        " and the same noise across samplers."
+        " or 255. Power at the finest octave: that of the samples over that of the data. One seed; the same weights"
+        " and noise across samplers."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -123,8 +123,8 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
     caption = (
         f"The first {N_SHOWN} samples of every run, none selected, by sampler (number of network evaluations an image),"
         f" from the same weights and the same noise. Under each: {rows[0]['metric']} (smaller is better), the share of"
-        " images of which more than nine in ten pixels have every channel at 0 or 255, and the power at the finest octave"
-        f" over that of the data. One seed. Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
+        " images of which more than nine in ten pixels have every channel at 0 or 255, and the power at the finest"
+        f" octave over that of the data. One seed. Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
         + mosaic.note(resolution)
     )
     return figure, caption
