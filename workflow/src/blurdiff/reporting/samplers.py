@@ -1,5 +1,6 @@
 """Put the sampler studies of several runs together: a table, and a figure of distance against network evaluations."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -51,8 +52,13 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
     palette = {method: looks[k % len(looks)][0] for k, method in enumerate(methods)}
     dashes = {method: looks[k % len(looks)][1] for k, method in enumerate(methods)}
     names = labels.run_labels(runs)
-    figure = Figure(figsize=(style.TEXT_WIDTH, 2.6), layout="constrained")
-    axes = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    columns = min(len(runs), 4)
+    lines = -(-len(runs) // columns)
+    figure = Figure(figsize=(style.TEXT_WIDTH, 0.6 + 2.0 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    axes = grid[: len(runs)]
+    for empty in grid[len(runs) :]:
+        empty.remove()
     several_sets = len({run["dataset"] for run in runs}) > 1
     for axis, run, name in zip(axes, runs, names, strict=True):
         rows = table[(table["run"] == run["run"]) & (table["seed"] == run["seed"])]
@@ -69,7 +75,8 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_major_formatter(ScalarFormatter())
         axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
-        axis.set_title(labels.verbatim(f"{labels.data_label(run)}: {name}" if several_sets else name))
+        title = f"{labels.data_label(run)}: {name}" if several_sets else name
+        axis.set_title("\n".join(textwrap.wrap(labels.verbatim(title), 30)))
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))
