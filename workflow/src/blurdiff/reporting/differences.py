@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from blurdiff.config.made import STRIPS
 from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import METRICS, label
 from blurdiff.reporting import labels, metrics, tables
@@ -17,8 +18,7 @@ COLUMNS = [*metrics.ABOUT_RUN, "prediction", "loss", "against", "metric", "name"
 # Settings that may differ within a pair: what a blur is, and what says nothing of the samples.
 BLUR = ("family", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order", "sigma", "power",
         "sigma_max")  # fmt: skip
-MAY_DIFFER = {"seed", *(f"process.{key}" for key in BLUR),
-              *(f"sampling.{key}" for key in ("n_strip", "n_snapshots", "strip_x0"))}  # fmt: skip
+MAY_DIFFER = {"seed", *(f"process.{key}" for key in BLUR), *STRIPS}
 
 
 def make(evaluations: Sequence[Mapping]) -> tuple[pd.DataFrame, str]:

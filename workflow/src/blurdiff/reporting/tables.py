@@ -25,9 +25,9 @@ RUN_KEYS = ("run", "dataset", "label", "synthetic", "f_type", "f_N", "direction"
             "iterations", "n_steps", "sampler", "resolution", "family", "prediction", "loss")  # fmt: skip
 # Columns that name a row, that is, all seeds of a run.
 ROW_KEYS = [key for key in RUN_KEYS if key != "seed"]
-COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "metric",
-           "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler", "seeds", "mean", "std",
-           "paper", "floor", "floor_std", "floor_n"]  # fmt: skip
+COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "prediction",
+           "metric", "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler", "seeds", "mean",
+           "std", "paper", "floor", "floor_std", "floor_n"]  # fmt: skip
 # What one data set's evaluations must agree in to stand in one column.
 SAME_IN_DATASET = ("n_samples", "n_reference", "resolution", "floor_mean")
 SAME_EVERYWHERE = ("metric", "network", "weights_sha256", "input_size")
