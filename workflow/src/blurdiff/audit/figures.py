@@ -155,5 +155,5 @@ def ratio_axis(axes: Axes) -> None:
 def process_title(process: Mapping) -> str:
     """Schedule and variant, a line each."""
     name = "no blur" if process["f_type"] == "none" else process["f_type"]
-    variant = labels.variant_label({"basis": "gaussian-blur", **process})
+    variant = labels.variant_label(paper_process(**process))
     return f"{name}\n{variant.replace(' mode', '')}"
