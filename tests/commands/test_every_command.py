@@ -60,9 +60,13 @@ CASES = [
      " --output fid.json --statistics statistics.npz --features features.npy",
      "fid.json statistics.npz features.npy"),
     ("sampler-study --settings run.json --model model.safetensors --reference reference.npz --samplers {samplers}"
-     f" --n-steps 2 --n-samples 2 {EFFICIENTNET} --output study.csv", "study.csv"),
+     f" --n-steps 2 --n-samples 2 {EFFICIENTNET} --output study.csv --drawn drawn.npz", "study.csv drawn.npz"),
     (f"samplers --studies study.csv --settings runs.json --csv samplers.csv {FIGURE.format('samplers')}",
      "samplers.csv samplers.png samplers.pdf samplers.md"),
+    ("failures --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy --studies study.csv"
+     f" --drawn drawn.npz --csv failures.csv --markdown failures.md {FIGURE.format('failures')}".replace(
+         "--caption failures.md", "--caption failures_caption.md"),
+     "failures.csv failures.md failures.png failures.pdf failures_caption.md"),
     ("table --evaluations fid.json --output table.csv --markdown table.md", "table.csv table.md"),
     (f"figure --name figure1 --strips strips.npz --settings runs.json {FIGURE.format('figure1')}",
      "figure1.png figure1.pdf figure1.md"),

@@ -64,6 +64,7 @@ def study(tmp_path_factory):
             *("sampler-study", "--settings", json.dumps(SETTINGS), "--model", str(folder / "model.safetensors")),
             *("--reference", str(folder / "reference.npz"), "--samplers", json.dumps(SAMPLERS), "--n-steps", "2", "5"),
             *("--n-samples", "4", "--network", "efficientnet-lite0", "--output", str(folder / "study.csv")),
+            *("--drawn", str(folder / "drawn.npz")),
         ]
     )
     assert status == 0
@@ -102,7 +103,8 @@ def test_a_study_starts_at_the_last_trained_timestep(tmp_path, monkeypatch):
         settings = read_settings(
             json.dumps({**SETTINGS, "process": {**SETTINGS["process"], "skip_last_timestep": skip}})
         )
-        study_module.study(settings, "model", "reference", tmp_path / "study.csv", samplers=[{"sampler": "ddim"}],
+        study_module.study(settings, "model", "reference", tmp_path / "study.csv", tmp_path / "drawn.npz",
+                           samplers=[{"sampler": "ddim"}],
                            n_steps=[3], n_samples=2, network="inception")  # fmt: skip
         assert len(asked) == 3 and asked[0] == last
 

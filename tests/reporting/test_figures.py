@@ -108,18 +108,25 @@ def test_sample_grids_show_the_first_samples(runs, runs_with_files, draw, tmp_pa
     _, _, _, caption, _ = draw("figure2", runs[1:3], paths)
     assert "first 6×6 samples" in caption
     assert "Left: log, f(N) = 0.6; right: quartic, f(N) = 0.1406." in caption
-    figure = np.asarray(Image.open(tmp_path / "figures" / "figure2.png").convert("RGB")).astype(np.int64)
-    figure = figure @ [65536, 256, 1]  # one number a pixel
-    samples = [np.load(path)["arr_0"].astype(np.int64) @ [65536, 256, 1] for path in paths["samples"]]
-    factor = next(factor for factor in range(8, 40) if contains(figure, samples[0][0], factor))
-    for images in samples:
-        assert all(contains(figure, image, factor) for image in images[:36])
-        assert not contains(figure, images[36], factor)
+    figure = np.asarray(Image.open(tmp_path / "figures" / "figure2.png").convert("RGB"))
+    for path in paths["samples"]:
+        images = np.load(path)["arr_0"]
+        resolution = images.shape[1]
+        factor = next(f for f in range(8, 40) if contains(figure, enlarged(images[0], f)))
+        assert all(contains(figure, enlarged(image, factor)) for image in images[:36])
+        assert not contains(figure, enlarged(images[36], factor))
+        assert f"Enlarged smoothly from {resolution}×{resolution} pixels." in caption
 
 
-def contains(figure: np.ndarray, image: np.ndarray, factor: int) -> bool:
-    """Whether `image`, every pixel a square of `factor`, stands somewhere in `figure`; both (height, width)."""
-    large = image.repeat(factor, 0).repeat(factor, 1)
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """A small image as figures show it, by Pillow."""
+    size = [side * factor for side in image.shape[1::-1]]
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def contains(figure: np.ndarray, large: np.ndarray) -> bool:
+    """Whether `large` stands somewhere in `figure`, pixel for pixel; both (height, width, 3)."""
+    figure, large = (each.astype(np.int64) @ [65536, 256, 1] for each in (figure, large))  # one number a pixel
     height, width = large.shape
     starts = figure[: 1 - height, : 1 - width]
     for y, x in np.argwhere((starts == large[0, 0]) & (figure[height - 1 :, width - 1 :] == large[-1, -1])):

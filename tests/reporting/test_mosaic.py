@@ -8,7 +8,8 @@ from blurdiff.reporting import mosaic
 from blurdiff.reporting.style import save, style
 
 
-def test_every_pixel_becomes_a_square():
+def test_every_pixel_becomes_a_square(monkeypatch):
+    monkeypatch.setattr(mosaic, "SMOOTH_UP_TO", 0)  # as from 33 pixels on
     rng = np.random.default_rng(0)
     images = rng.integers(0, 200, (2, 3, 4, 4, 3), dtype=np.uint8)
     factor, gap = 3, 2
@@ -20,6 +21,17 @@ def test_every_pixel_becomes_a_square():
         assert (sheet[top : top + 3, left : left + 3] == images[row, column, y, x]).all()
         covered[top : top + 3, left : left + 3] = True
     assert (sheet[~covered] == 255).all()
+
+
+def test_small_images_are_enlarged_smoothly():
+    images = np.random.default_rng(0).integers(0, 200, (2, 3, 8, 8, 3), dtype=np.uint8)
+    sheet = mosaic.mosaic(images, 5, 2)
+    assert sheet.shape == (2 * 40 + 2, 3 * 40 + 4, 3)
+    for row, column in np.ndindex(2, 3):
+        part = sheet[row * 42 : row * 42 + 40, column * 42 : column * 42 + 40]
+        expected = Image.fromarray(images[row, column]).resize((40, 40), Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(part, np.asarray(expected))
+    assert mosaic.note(32).startswith(" Enlarged smoothly from 32×32") and mosaic.note(33) == ""
 
 
 @pytest.mark.parametrize("columns, resolution, inches", [(11, 32, 6.4), (12, 64, 6.5), (1, 8, 3.0), (16, 256, 6.0)])

@@ -1,0 +1,67 @@
+"""What breaks: saturation and fine detail from images made by hand, and a row for each sampler with the most steps."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from blurdiff.config.runs import complete_settings
+from blurdiff.errors import UserError
+from blurdiff.evaluation.records import STUDY_COLUMNS, Evaluation
+from blurdiff.reporting import failures
+
+
+def test_saturated_images():
+    rng = np.random.default_rng(0)
+    photo = rng.integers(1, 255, (10, 10, 3), dtype=np.uint8)
+    red = np.broadcast_to(np.array([255, 0, 0], np.uint8), photo.shape)
+    nearly, not_quite = photo.copy(), photo.copy()
+    nearly.reshape(-1, 3)[:91] = 255
+    not_quite.reshape(-1, 3)[:90] = 0
+    assert failures.saturated(np.stack([photo, red, nearly, not_quite])) == 0.5
+
+
+def test_power_at_the_finest_octave():
+    """A wave in it of twice the amplitude has four times the power; one below it counts for nothing."""
+    wave = np.cos(2 * np.pi * np.arange(16) * 6 / 16)  # 3/8 cycles a pixel
+    slow = np.cos(2 * np.pi * np.arange(16) * 2 / 16)
+    images = [np.rint(128 + a * wave[:, None] + b * slow[None, :] + np.zeros((16, 16))) for a, b in ((50, 0), (25, 60))]
+    strong, weak = (np.repeat(image[None, :, :, None], 3, 3).astype(np.uint8) for image in images)
+    assert failures.fine_power(strong, weak) == pytest.approx(4, rel=0.02)
+
+
+@pytest.fixture
+def made():
+    """(settings, evaluation, samples, real images, study, its images) ; two samplers, two counts of steps."""
+    given = {"run": "r", "dataset": "rooms", "label": "rooms", "synthetic": True, "seed": 0, "resolution": 16}
+    settings = complete_settings(
+        {**given, "process": {"f_type": "log", "f_N": 0.6}, "training": {"iterations": 1}, "network": {},
+         "sampling": {"n_steps": 50}, "evaluation": {}}
+    )  # fmt: skip
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 16, 16, 3), dtype=np.uint8)
+    images[3] = 0
+    rows = [(sampler, n) for sampler in ("ddim", "ancestral") for n in (5, 9)]
+    study = pd.DataFrame([dict.fromkeys(STUDY_COLUMNS, 0) | {
+        "sampler": sampler, "grid": "uniform", "eta": 0.0, "n_steps": n, "evaluations": n, "n_samples": 8, "value": 7.5,
+        "metric": "FD"} for sampler, n in rows])  # fmt: skip
+    evaluation = Evaluation("FD", 3.5, 8, *[None] * 10)
+    return settings, evaluation, images[0], images[1], study, images
+
+
+def test_a_row_for_the_samples_and_each_sampler(made):
+    settings, *rest = made
+    rows = failures.rows_of(settings, *rest)
+    told = [(row["sampler"], row["evaluations"], row["value"], row["saturated"]) for row in rows]
+    assert told == [("reverse-diffusion", 50, 3.5, 0.0), ("ddim", 9, 7.5, 0.0), ("ancestral", 9, 7.5, 1.0)]
+    assert rows[1]["fine_power"] == 1.0  # its images are the real ones
+    assert all(set(failures.COLUMNS) <= row.keys() for row in rows)
+    text = failures.render(rows, [settings])
+    assert "| rooms (synthetic) | log, f(N) = 0.6 | ancestral | 9 | 7.5 | 100% | 0.00 |" in text
+    figure, caption = failures.draw(rows, [settings])
+    assert len(figure.axes) == 3
+    assert "first 5 samples" in caption and "Enlarged smoothly" in caption
+
+
+def test_images_of_another_study(made):
+    settings, *rest, images = made
+    with pytest.raises(UserError, match="run r: 3 sets of images for 4 rows of its study"):
+        failures.rows_of(settings, *rest, images[:3])
