@@ -147,6 +147,8 @@ def test_a_sheet(tmp_path):
     cells = [
         sheet[row * (side + GAP) :, column * (side + GAP) :][:side, :side] for row in (0, 1) for column in (0, 1, 2)
     ]
+    save_sheet(np.zeros((1000, 30, 30, 3), np.uint8), tmp_path / "large.png")
+    assert Image.open(tmp_path / "large.png").width == 32 * (4 * 30 + GAP) - GAP
     for cell, colour in zip(cells, [*colours, [255] * 3], strict=True):
         assert (cell == colour).all()
 

@@ -1,8 +1,8 @@
 """Draw images from a trained model: a sheet of them, single pictures, or an array.
 
 All that a model needs to know of itself stands in its file. The same seed gives the same images, and the same file byte
-for byte, on the same machine. A sheet shows images of less than 128 pixels enlarged to about that size, smoothly;
-single pictures and the array have the model's own pixels.
+for byte, on the same machine. A sheet shows images of less than 128 pixels enlarged to about that size, smoothly,
+and less where there are very many; single pictures and the array have the model's own pixels.
 """
 
 import argparse

@@ -9,15 +9,15 @@ from PIL import Image
 from blurdiff.reporting.mosaic import mosaic
 from blurdiff.runtime.files import atomic_folder, atomic_path
 
-SIDE = 128  # pixels to which small images are enlarged on a sheet, by a whole factor
+SIDE, WIDTH = 128, 4096  # pixels: images are enlarged to SIDE by a whole factor, less where a sheet would exceed WIDTH
 GAP = 4
 
 
 def save_sheet(images: np.ndarray, path: str | os.PathLike) -> None:
     """A PNG of uint8 (n, R, R, 3) in about as many rows as columns, enlarged with bicubic interpolation if small."""
     n, R = len(images), images.shape[1]
-    side = R * max(1, math.ceil(SIDE / R))
     columns = math.ceil(math.sqrt(n))
+    side = R * max(1, min(math.ceil(SIDE / R), WIDTH // (columns * R)))
     rows = math.ceil(n / columns)
     cells = np.full((rows * columns, side, side, 3), 255, np.uint8)  # what is left over in the last row stays white
     for cell, image in zip(cells, images, strict=False):

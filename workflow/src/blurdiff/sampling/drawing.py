@@ -100,12 +100,12 @@ class Model:
         """x̂_0, the finished images that the network predicts from x_i at timestep i, 1 ≤ i ≤ last.
 
         `x`: float (n, R, R, 3) in the model's range, as `diffuse` gives it, or uint8; the result is of the same kind,
-        float32 or uint8. A mode of which x_i holds less than a thousandth comes out as 0. Raises UserError.
+        float32 or uint8. Where the network predicts noise (`epsilon`, `score`, `std`), a mode of which x_i holds less
+        than a thousandth comes out as 0. Raises UserError.
         """
         process, at, x = self._denoiser.process, self._timestep(i, 1), np.asarray(x)
         with torch.inference_mode():
-            modes = process.to_modes(self._tensor(x))
-            x_0 = process.to_pixels(process.predict_x0(modes, self._denoiser.epsilon(modes, at), at))
+            x_0 = process.to_pixels(self._denoiser.image(process.to_modes(self._tensor(x)), at))
         return self._pictures(x_0) if x.dtype == np.uint8 else _array(x_0)
 
     def _timestep(self, i: int, first: int) -> Tensor:
