@@ -53,20 +53,21 @@ CASES = [
      " --manifest data/photos/manifest.json", "data/photos/images.npy data/photos/manifest.json"),
     (f"train --settings run.json {DATA} --store store --output model.safetensors --history history.csv",
      "model.safetensors history.csv"),
-    ("sample --settings run.json --model model.safetensors --shard 0 --output shard.npz", "shard.npz"),
+    ("draw model.safetensors --n 3 --output grid.png --folder pictures --npz images.npz",
+     "grid.png pictures/002.png images.npz"),
+    ("sample --model model.safetensors --shard 0 --output shard.npz", "shard.npz"),
     ("gather --shards shard.npz --n-samples 2 --output samples.npz --strips strips.npz", "samples.npz strips.npz"),
     (f"reference {DATA} {EFFICIENTNET} --n-samples 2 --output reference.npz", "reference.npz"),
     (f"evaluate --samples samples.npz --reference reference.npz --settings run.json {EFFICIENTNET}"
      " --output fid.json --statistics statistics.npz --features features.npy",
      "fid.json statistics.npz features.npy"),
-    ("sampler-study --settings run.json --model model.safetensors --reference reference.npz --samplers {samplers}"
+    ("sampler-study --model model.safetensors --reference reference.npz --samplers {samplers}"
      f" --n-steps 2 --n-samples 2 {EFFICIENTNET} --output study.csv --drawn drawn.npz", "study.csv drawn.npz"),
     (f"samplers --studies study.csv --settings runs.json --csv samplers.csv {FIGURE.format('samplers')}",
      "samplers.csv samplers.png samplers.pdf samplers.md"),
-    ("failures --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy --studies study.csv"
-     f" --drawn drawn.npz --csv failures.csv --markdown failures.md {FIGURE.format('failures')}".replace(
-         "--caption failures.md", "--caption failures_caption.md"),
-     "failures.csv failures.md failures.png failures.pdf failures_caption.md"),
+    ("failures --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy"
+     " --studies study.csv --drawn drawn.npz --csv failures.csv --markdown failures.md --output failures.png"
+     " --pdf failures.pdf --caption caption.md", "failures.csv failures.md failures.png failures.pdf caption.md"),
     ("table --evaluations fid.json --output table.csv --markdown table.md", "table.csv table.md"),
     (f"figure --name figure1 --strips strips.npz --settings runs.json {FIGURE.format('figure1')}",
      "figure1.png figure1.pdf figure1.md"),
@@ -74,7 +75,8 @@ CASES = [
     ("benchmark --quick --stages process --output benchmark.csv", "benchmark.csv"),
     ("import-checkpoint --checkpoint theirs.ckpt --settings run.json --output theirs.safetensors",
      "theirs.safetensors"),
-    ("export-diffusers --model theirs.safetensors --settings run.json --output diffusers",
+    ("draw theirs.safetensors --n 1 --output theirs.png", "theirs.png"),
+    ("export-diffusers --model theirs.safetensors --output diffusers",
      "diffusers/config.json diffusers/diffusion_pytorch_model.safetensors"),
     ("plan --configfile config.yaml --calibration-seconds 0.01", ""),
     ("store list --store store --config config.yaml --verify", ""),

@@ -42,7 +42,7 @@ def target(model, x_0, i, noise):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("name", PROCESSES)
-def test_a_perfect_network_gives_epsilon_back(name, prediction):
+def test_a_perfect_network_gives_epsilon_and_the_image_back(name, prediction):
     process = build(6, **PROCESSES[name])
     x_0, noise = draw(4, 3, 6, 6), draw(4, 3, 6, 6, seed=1)
     for i in (1, 10, 500, 1000):
@@ -58,6 +58,10 @@ def test_a_perfect_network_gives_epsilon_back(name, prediction):
         x_i = process.q_sample(x_0, steps, noise)
         epsilon = model.epsilon(process.to_modes(x_i), at(i))
         torch.testing.assert_close(process.to_pixels(epsilon), noise, rtol=0, atol=1e-10)
+        image = model.image(process.to_modes(x_i), at(i))
+        # From ε̄ alone a mode that has gone under in it does not come back.
+        lost = (process.alpha_sigma(at(i))[0] < 1e-3) & (prediction in ("epsilon", "score", "std"))
+        torch.testing.assert_close(image, process.to_modes(x_0).masked_fill(lost, 0.0), rtol=0, atol=1e-7)
         assert seen["timesteps"].tolist() == [i] * 4
         if prediction != "gaussian":
             torch.testing.assert_close(seen["x"], x_i, rtol=0, atol=1e-13)

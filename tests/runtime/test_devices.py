@@ -74,6 +74,6 @@ def test_no_place_for_locks(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu():
-    with pytest.raises(UserError, match="PyTorch sees no GPU here; set the section's device to cpu"):
+    with pytest.raises(UserError, match="PyTorch sees no GPU here; set device to cpu"):
         devices.pick_device("cuda", 1)
     assert devices.pick_device("cpu", 1) == torch.device("cpu")

@@ -21,6 +21,7 @@ STAGES = {
     "preprocess": "an LMDB, a folder or a zip of pictures to images.npy and its manifest",
     "join-parts": "parts made by `preprocess --part` to one images.npy and its manifest",
     "train": "train one model, or resume it from its last checkpoint",
+    "draw": "pictures from a trained model",
     "sample": "draw one shard of samples from a model",
     "gather": "shards of samples to samples.npz and strips.npz",
     "reference": "statistics of the real images, with the real-against-real floor",

@@ -11,7 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
     parser.add_argument("--model", required=True, help="model.safetensors of a run")
     parser.add_argument(
-        "--settings", required=True, help="the run's resolved settings: JSON, or the path of a JSON or YAML file"
+        "--settings",
+        help="the run's settings: JSON, or the path of a JSON or YAML file (default: those in the model's file)",
     )
     parser.add_argument(
         "--output", required=True, help="folder to make, with config.json and the weights as safetensors"
@@ -20,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    from blurdiff.config.runs import read_partial_settings
     from blurdiff.network.exporting import export_diffusers
+    from blurdiff.network.model_file import model_settings
 
-    export_diffusers(arguments.model, read_partial_settings(arguments.settings), arguments.output)
+    settings = model_settings(arguments.model, arguments.settings, needs=("network",))
+    export_diffusers(arguments.model, settings, arguments.output)

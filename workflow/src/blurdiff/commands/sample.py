@@ -8,7 +8,8 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", required=True, help="the run's settings: JSON, or the path of a JSON/YAML file")
+    parser.add_argument("--settings", help="the run's settings: JSON, or the path of a JSON/YAML file (default: those"
+                        " in the model's file)")  # fmt: skip
     parser.add_argument("--model", required=True, help="model.safetensors of the run")
     parser.add_argument("--shard", type=int, required=True, help="which shard, from 0")
     parser.add_argument("--output", required=True, help="shard .npz to make")
@@ -16,9 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from blurdiff.config.runs import read_settings
+    from blurdiff.network.model_file import model_settings
     from blurdiff.runtime.arrays import write_npz
     from blurdiff.sampling.sample import sample_shard
 
-    arrays = sample_shard(read_settings(arguments.settings), arguments.model, arguments.shard, arguments.threads)
+    settings = model_settings(arguments.model, arguments.settings)
+    arrays = sample_shard(settings, arguments.model, arguments.shard, arguments.threads)
     write_npz(arguments.output, arrays)

@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
     from blurdiff.evaluation.features import add_network_arguments
 
-    parser.add_argument("--settings", required=True, help="the run's settings: JSON, or the path of a JSON/YAML file")
+    parser.add_argument("--settings", help="the run's settings: JSON, or the path of a JSON/YAML file (default: those"
+                        " in the model's file)")  # fmt: skip
     parser.add_argument("--model", required=True, help="model.safetensors of the run")
     parser.add_argument("--reference", required=True, help="statistics.npz of the real images")
     parser.add_argument("--samplers", required=True, metavar="JSON", help='[{"sampler": "ddim", "grid": "snr"}, …]')
@@ -30,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    from blurdiff.config.runs import read_settings
     from blurdiff.evaluation.study import study
+    from blurdiff.network.model_file import model_settings
 
     study(
-        read_settings(arguments.settings),
+        model_settings(arguments.model, arguments.settings),
         arguments.model,
         arguments.reference,
         arguments.output,

@@ -200,11 +200,22 @@ class Denoiser(nn.Module):
 
     def epsilon(self, modes: Tensor, i: Tensor) -> Tensor:
         """ε̄ in modes for x̄_i (B, C, R, R) at one timestep i (1,): the samplers' view, with one U and one Uᵀ."""
-        at, alpha, _ = self.relation(i)
+        at, _, y, output = self._asked(modes, i)
+        return _sum((at.from_y, y), (at.in_epsilon, output))
+
+    def image(self, modes: Tensor, i: Tensor) -> Tensor:
+        """x̂_0 in modes for x̄_i (B, C, R, R) at one timestep i ≥ 1 (1,): μ̄ + (p y − σ F)/Δ, without a detour through ε̄,
+        which says nothing of a mode that is lost. Predictions with q = 0 give such a mode as 0."""
+        at, sigma, y, output = self._asked(modes, i)
+        x_0 = at.in_x0 * (at.p / sigma * y - output)
+        return x_0 if self.prior is None else x_0 + self.prior.mean.to(x_0.dtype)
+
+    def _asked(self, modes: Tensor, i: Tensor) -> tuple[Relation, Tensor, Tensor, Tensor]:
+        """(relation, σ_i, y, F), the last two in modes."""
+        at, alpha, sigma = self.relation(i)
         y = self.centred(modes, alpha)
         output = self.evaluate(self.process.to_pixels(_sum((at.show, y))), i.expand(len(modes)))
-        output = self.process.to_modes(output.to(modes.dtype))
-        return _sum((at.from_y, y), (at.in_epsilon, output))
+        return at, sigma, y, self.process.to_modes(output.to(modes.dtype))
 
     def start(self, noise: Tensor, i: Tensor) -> Tensor:
         """x_N of white noise (B, C, R, R), in pixels: drawn from the prior's marginal at timestep i (1,), if there is

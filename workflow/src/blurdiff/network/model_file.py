@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from blurdiff.config import made
+from blurdiff.config.runs import complete_settings, read_partial_settings
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
@@ -44,19 +45,56 @@ def weights_sha256(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def read_metadata(path: str | Path) -> tuple[dict, dict[str, str]]:
+    """(settings, {} where there are none; all metadata as text) of a model's file; UserError when it is not one."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        settings = json.loads(metadata.get("settings", "{}"))
+        if not isinstance(settings, dict):
+            raise ValueError("its settings are no object")
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    return settings, metadata
+
+
+def _unreadable(path: str | Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a readable safetensors file ({error}); if a run made it, delete it and run again")
+
+
+def model_settings(
+    path: str | Path, given: str | Path | None = None, needs: tuple[str, ...] = ("process", "network")
+) -> Settings:
+    """The settings of a model: those in its file, and over them what of its run is `given`, as JSON or a file's path.
+
+    What neither says gets its default, but the sections that it `needs`. Raises UserError when one of these is missing
+    (files of other programs hold no settings, imported ones those that the import was given), or for settings that are
+    none. Whether the given ones agree with the file's is for `load_model` to say.
+    """
+    found, _ = read_metadata(path)
+    if given is not None:
+        found |= read_partial_settings(given)
+    missing = [name for name in ("resolution", *needs) if name not in found]
+    if missing:
+        raise UserError(
+            f"{path} does not say which {' and '.join(missing)} it was trained with; give the settings of its run"
+            " (--settings), or import it again with them"
+        )
+    usual = {"run": Path(path).stem, "dataset": "unknown", "seed": 0, "training": {"iterations": 1}}
+    return complete_settings({**usual, **found}, str(path))
+
+
 def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> Prior | None:
     """Load a model.safetensors into a network of these settings; returns its prior of the images, if it has one.
 
     Raises UserError when the file cannot be read or is damaged, a tensor does not fit, or the model was trained with
     another process, number of heads or whatever else its shapes do not show.
     """
+    trained, metadata = read_metadata(path)
     try:
         weights = safetensors.torch.load_file(path)
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        trained = json.loads(metadata.get("settings", "{}"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error}); delete it and run again") from error
+        raise _unreadable(path, error) from error
     if metadata.get("sha256") not in (None, weights_sha256(weights)):  # files of other programs have none
         raise UserError(f"{path} is damaged (its weights do not match its sha256); delete it and run again")
     prior = {name.removeprefix(PRIOR): weights.pop(name) for name in list(weights) if name.startswith(PRIOR)}

@@ -25,9 +25,7 @@ def pick_device(name: str, threads: int) -> torch.device:
         keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError(
-            "device: cuda is wanted, but PyTorch sees no GPU here; set the section's device to cpu, or fix the driver"
-        )
+        raise UserError("device: cuda is wanted, but PyTorch sees no GPU here; set device to cpu, or fix the driver")
     index = _own_gpu()
     torch.cuda.set_device(index)
     exact_convolutions()

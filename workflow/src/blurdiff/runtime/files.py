@@ -52,8 +52,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     (unless it is an empty folder) or cannot be written.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path} exists already; remove it, or choose another name")
+    _check_free(path)
     with _temporary(path, path.name, "", tempfile.mkdtemp) as temporary:
         try:
             yield temporary
@@ -66,6 +65,22 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; remove it, or choose another name")
+
+
+def check_writable(path: str | os.PathLike, folder: bool = False) -> None:
+    """Raise UserError, before any work, when `atomic_path`, or with `folder` `atomic_folder`, could not make `path`."""
+    path = Path(path)
+    if folder:
+        _check_free(path)
+    elif path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
+    with _temporary(path, path.stem, path.suffix, _make_file) as temporary:
+        temporary.unlink()
 
 
 @contextlib.contextmanager

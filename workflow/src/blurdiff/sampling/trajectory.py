@@ -10,6 +10,12 @@ from tqdm import tqdm
 from blurdiff.diffusion.timesteps import apart
 
 
+def step_bar(total: int, shown: bool = True) -> tqdm:
+    """Progress of `total` steps on stderr: often on a terminal, seldom in a file."""
+    interval = 0.5 if sys.stderr.isatty() else 30
+    return tqdm(total=total, unit="step", dynamic_ncols=True, mininterval=interval, disable=not shown)
+
+
 class Trajectory:
     """A sampler's callback that keeps x_i and x̂_0(x_i) of the first images at some timesteps, and shows progress."""
 
@@ -21,8 +27,7 @@ class Trajectory:
         self.timesteps: list[int] = []
         self.x: list[Tensor] = []
         self.x_0: list[Tensor] = []
-        interval = 0.5 if sys.stderr.isatty() else 30
-        self.bar = tqdm(total=last, unit="step", dynamic_ncols=True, mininterval=interval)
+        self.bar = step_bar(last)
 
     def __call__(self, i: int, modes, epsilon) -> None:
         self.bar.update(1 if i else 0)
