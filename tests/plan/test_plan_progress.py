@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_a_run_step_by_step(workplace, planned, tiny):
     assert stage(plan, "sample")["work"] == {"sample": 3 * 3 * 4}  # of four shards three are left
     (shard,) = Path("results/runs/rooms_none/seed0/shards").iterdir()
     strips = 2 * 4 * 3 * 16 * 16 * 3 * 2  # states and predictions, float32, snapshots, images
-    assert shard.stat().st_size == pytest.approx(3 * 16 * 16 * 3 + strips, abs=1500)
+    assert shard.stat().st_size == pytest.approx(3 * 16 * 16 * 3 + strips, abs=10_000)  # and its settings
 
     # Younger images make all that is older outdated; the models themselves are in the store.
     for path in Path("results/data/rooms").iterdir():
@@ -112,8 +113,9 @@ def test_a_run_step_by_step(workplace, planned, tiny):
     assert stage(plan, "train")["done"] == stage(plan, "sample")["done"] == 0
     assert stage(plan, "train")["work"] == {"train": 0}
     assert plan["models"][0]["finished"]
-    # A longer training goes on from the last checkpoint.
+    # A longer training goes on from the last checkpoint. (Without Snakemake's records, other settings are refused.)
     tiny["training"]["iterations"] = 6
+    shutil.rmtree("results/runs")
     assert stage(planned(tiny), "train")["work"] == {"train": (2 + 2) * 2}
 
 

@@ -318,7 +318,7 @@ def test_a_given_config_is_not_mixed_with_the_default(tmp_path):
 def test_the_default_config_needs_nothing(tmp_path):
     """Through the Snakefile in the root, as users call it; its default target and profile are found from there too."""
     output = run_snakemake(tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--dry-run")
-    assert re.search(r"^train +7$", output, re.MULTILINE)
+    assert re.search(r"^train +10$", output, re.MULTILINE)
     assert re.search(r"^synthesize +2$", output, re.MULTILINE)
     assert re.search(r"^table +3$", output, re.MULTILINE)
     assert re.search(r"Using workflow specific profile \S*profiles/default", output)

@@ -9,12 +9,12 @@ BLUR = {"f_type": "quartic", "f_N": 0.140625}
 # Of config/config.yaml, which a package does not know.
 SMALL = {
     "resolution": 16,
-    "process": {**BLUR, "n_timesteps": 200, "beta_1": 0.0005, "beta_N": 0.1},
+    "process": {**BLUR, "n_timesteps": 200, "beta_1": 0.0005, "beta_N": 0.1, "snr_shift": "auto"},
     "network": {
         "channels": 16, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [], "n_heads": 2,
         "n_groups": 4,
     },
-    "training": {"iterations": 1, "batch_size": 32, "learning_rate": 0.002},
+    "training": {"iterations": 1, "batch_size": 32, "learning_rate": 0.003},
     "sampling": {"shard_size": 192},
 }  # fmt: skip
 # The schema's defaults are the paper's.
