@@ -38,7 +38,7 @@ def forward_process(
         f"The forward process of a training image, from the image (left) to noise (right), with the same noise for"
         f" every run: {labels.data_note(runs)}. Upper rows: the state x_i at timestep i; lower rows: what the blur"
         f" alone has left of the image by then (the mean of x_i without the common factor of the noise schedule)."
-        f" {strips.DISPLAY_NOTE}"
+        f" {strips.DISPLAY_NOTE}{mosaic.note(runs[0]['resolution'])}"
     )
     return figure, caption
 

@@ -76,7 +76,7 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
         axis.yaxis.set_major_formatter(ScalarFormatter())
         axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
         title = f"{labels.data_label(run)}: {name}" if several_sets else name
-        axis.set_title("\n".join(textwrap.wrap(labels.verbatim(title), 30)))
+        axis.set_title("\n".join(textwrap.wrap(labels.verbatim(title), 28)), fontsize=7)
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))

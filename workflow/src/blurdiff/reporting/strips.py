@@ -44,7 +44,7 @@ def reverse_process(
         f"Reverse processes side by side, from noise (left) to sample (right), on {labels.data_note(runs)}. Upper rows:"
         f" the state x_i at timestep i; lower rows: the image x̂_0 that the network predicts from"
         f" it.{same} {DISPLAY_NOTE} x̂_0 is clipped to the image range."
-        f" {labels.training_note(runs)}; {labels.sampling_note(runs)}."
+        f" {labels.training_note(runs)}; {labels.sampling_note(runs)}." + mosaic.note(runs[0]["resolution"])
     )
     return figure, caption
 
