@@ -35,7 +35,7 @@ def denoiser(process, prediction, network=None, prior=None, **keys):
 
 def target(model, x_0, i, noise):
     """T in pixels."""
-    at_i, _, _ = model.relation(i)
+    at_i = model.relation(i)
     centred = model.process.to_pixels(model.centred(model.process.to_modes(x_0)))
     return combined(model.process, (at_i.p, noise), (at_i.q, centred))
 
@@ -165,8 +165,7 @@ def test_a_loss_is_the_one_of_its_own_space(name, prediction):
     found = {}
     for loss in LOSSES:
         model = denoiser(process, prediction, loss=loss)
-        at_i, _, _ = model.relation(i)
-        found[loss] = mean_square(process, wrong, model.weigh(at_i.in_epsilon, at_i.in_x0, sigma))
+        found[loss] = mean_square(process, wrong, model.weigh(model.relation(i)))
     right = target(model, x_0, i, noise)
     modes = process.to_modes(process.q_sample(x_0, i, noise))
     errors = []
@@ -198,7 +197,7 @@ def test_nothing_is_divided_by_what_underflows(keys, resolution):
     for prediction in PREDICTIONS:
         found = relation(prediction, alpha, sigma, power)
         for loss, weigh in LOSSES.items():
-            factors = (*vars(found).values(), weigh(found.in_epsilon, found.in_x0, sigma))
+            factors = (*vars(found).values(), found.from_y, found.in_epsilon, found.in_x0, weigh(found))
             assert all(torch.as_tensor(factor).isfinite().all() for factor in factors), (prediction, loss)
 
 

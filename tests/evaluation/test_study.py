@@ -171,6 +171,7 @@ def test_a_truncated_study_is_refused(study, cut, tmp_path, capsys):
     (tmp_path / "cut.csv").write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
     command = arguments(study, tmp_path)
     command.insert(command.index(str(study)) + 1, str(tmp_path / "cut.csv"))
+    command[command.index("--settings") + 1] = json.dumps([SETTINGS, {**SETTINGS, "run": "other"}])
     assert main(command) == 1
     assert "cut.csv has other samplers or steps" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["cut.csv"]

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from blurdiff.config.runs import complete_settings
+from blurdiff.config.settings import with_keys
 from blurdiff.errors import UserError
 from blurdiff.evaluation.records import STUDY_COLUMNS, Evaluation
+from blurdiff.evaluation.spectrum import radial_power_spectrum
 from blurdiff.reporting import failures
 
 
@@ -26,12 +28,13 @@ def test_power_at_the_finest_octave():
     slow = np.cos(2 * np.pi * np.arange(16) * 2 / 16)
     images = [np.rint(128 + a * wave[:, None] + b * slow[None, :] + np.zeros((16, 16))) for a, b in ((50, 0), (25, 60))]
     strong, weak = (np.repeat(image[None, :, :, None], 3, 3).astype(np.uint8) for image in images)
-    assert failures.fine_power(strong, weak) == pytest.approx(4, rel=0.02)
+    power = [failures.finest_octave(radial_power_spectrum(each)) for each in (strong, weak)]
+    assert power[0] / power[1] == pytest.approx(4, rel=0.02)
 
 
 @pytest.fixture
 def made():
-    """(settings, evaluation, samples, real images, study, its images) ; two samplers, two counts of steps."""
+    """(settings, evaluation, samples, octave of the data, study, its images) ; two samplers, two counts of steps."""
     given = {"run": "r", "dataset": "rooms", "label": "rooms", "synthetic": True, "seed": 0, "resolution": 16}
     settings = complete_settings(
         {**given, "process": {"f_type": "log", "f_N": 0.6}, "training": {"iterations": 1}, "network": {},
@@ -44,7 +47,8 @@ def made():
         "sampler": sampler, "grid": "uniform", "eta": 0.0, "n_steps": n, "evaluations": n, "n_samples": 8, "value": 7.5,
         "metric": "FD"} for sampler, n in rows])  # fmt: skip
     evaluation = Evaluation("FD", 3.5, 8, *[None] * 10)
-    return settings, evaluation, images[0], images[1], study, images
+    octave = failures.finest_octave(radial_power_spectrum(images[1]))
+    return settings, evaluation, images[0], octave, study, images
 
 
 def test_a_row_for_the_samples_and_each_sampler(made):
@@ -52,7 +56,7 @@ def test_a_row_for_the_samples_and_each_sampler(made):
     rows = failures.rows_of(settings, *rest)
     told = [(row["sampler"], row["evaluations"], row["value"], row["saturated"]) for row in rows]
     assert told == [("reverse-diffusion", 50, 3.5, 0.0), ("ddim", 9, 7.5, 0.0), ("ancestral", 9, 7.5, 1.0)]
-    assert rows[1]["fine_power"] == 1.0  # its images are the real ones
+    assert rows[1]["fine_power"] == 1.0  # its images are the data's
     assert all(set(failures.COLUMNS) <= row.keys() for row in rows)
     text = failures.render(rows, [settings])
     assert "| rooms (synthetic) | log, f(N) = 0.6 | ancestral | 9 | 7.5 | 100% | 0.00 |" in text
@@ -65,3 +69,16 @@ def test_images_of_another_study(made):
     settings, *rest, images = made
     with pytest.raises(UserError, match="run r: 3 sets of images for 4 rows of its study"):
         failures.rows_of(settings, *rest, images[:3])
+
+
+def test_a_sampler_on_two_grids_has_two_columns_and_heun_counts_both_of_its_evaluations(made):
+    settings, evaluation, samples, octave, study, images = made
+    study["sampler"] = "ddim"
+    study["grid"] = ["uniform", "uniform", "information", "information"]
+    heun = with_keys(settings, "sampling", sampler="ode-heun")
+    rows = failures.rows_of(heun, evaluation, samples, octave, study, images)
+    assert [row["evaluations"] for row in rows] == [2 * 50 - 1, 9, 9]
+    figure, _ = failures.draw(rows, [heun])
+    lefts = [axes.get_position().x0 for axes in figure.axes]
+    assert len(set(lefts)) == 3
+    assert {"DDIM: 9", "DDIM, information grid: 9"} <= {text.get_text() for text in figure.texts}

@@ -15,10 +15,12 @@ from matplotlib.text import Text
 from PIL import Image
 
 from blurdiff.cli import main
-from blurdiff.reporting.curves import thin
+from blurdiff.config.runs import complete_settings
+from blurdiff.reporting.curves import thin, training_curves
 from blurdiff.reporting.factor import log_factor
 from blurdiff.reporting.figures import FIGURES
 from blurdiff.reporting.forward import forward_states
+from blurdiff.reporting.inputs import LOSSES
 from blurdiff.reporting.strips import display
 
 OF_THE_PROCESS = ("figure4", "factor")  # these show no data set
@@ -166,14 +168,15 @@ def test_states_are_displayed_by_one_linear_map_a_timestep():
 
 
 def test_forward_states_agree_with_the_process_without_noise(settings):
-    """Without blur the blurred image is the image; with it, the separable blur matrix to the power F(i)."""
-    from blurdiff.config.runs import complete_settings
-
+    """Without blur, at any SNR, the blurred image is the image; else the separable blur matrix to the power F(i)."""
     rng = np.random.default_rng(0)
     x0 = rng.uniform(size=(8, 8, 3))
     steps = np.array([0, 7, 20])
     states, blurred = forward_states(complete_settings(settings(f_type="none", f_N=0.0)), x0, steps, seed=0)
     np.testing.assert_allclose(states[0], x0, atol=1e-5)
+    np.testing.assert_allclose(blurred, np.broadcast_to(x0, blurred.shape), atol=1e-5)
+    shifted = complete_settings(settings(f_type="none", f_N=0.0, snr_shift=3.0))
+    _, blurred = forward_states(shifted, x0, steps, seed=0)
     np.testing.assert_allclose(blurred, np.broadcast_to(x0, blurred.shape), atol=1e-5)
     _, blurred = forward_states(complete_settings(settings(f_type="linear", f_N=0.5)), x0, steps, seed=0)
     taps = np.exp(-(np.arange(-7, 8) ** 2) / (2 * 0.4**2))
@@ -189,8 +192,6 @@ def test_forward_states_agree_with_the_process_without_noise(settings):
 @pytest.mark.parametrize("f_N, direction", [(0, "coarse-to-fine"), (0.5, "coarse-to-fine"), (0.5, "fine-to-coarse")])
 def test_the_factor_of_an_error_by_hand(f_N, direction, settings):
     """σ/√Ā from β and the blur matrix: the mode (0, 0) alone in row 0; (0, 1), (1, 0) and (1, 1) in row 1."""
-    from blurdiff.config.runs import complete_settings
-
     taps = np.exp(-(np.arange(-7, 8) ** 2) / (2 * 0.4**2))
     matrix = np.array([[taps[7 + column - row] for column in range(8)] for row in range(8)]) / taps.sum()
     d = np.linalg.eigvalsh(matrix)[::-1]
@@ -217,6 +218,16 @@ def test_the_factor_has_one_panel_for_each_process(settings, draw):
     assert re.search(
         r"power of ten: no blur: -0.3; quartic, f\(N\) = 0.1406, fine-to-coarse: 1.3; quartic, f\(N\) = 0.2: ", caption
     )
+
+
+@pytest.mark.parametrize("losses", [("epsilon", "epsilon"), ("epsilon", "balanced")])
+def test_a_loss_is_called_the_papers_where_all_are(settings, losses):
+    runs = [complete_settings(settings(f_N=f_N, loss=loss)) for f_N, loss in zip((0.1, 0.2), losses, strict=True)]
+    history = pd.DataFrame({"iteration": np.arange(1, 9)} | {name: np.linspace(1, 0.5, 8) for name in LOSSES})
+    figure, caption = training_curves(runs, [history] * 2)
+    mixed = losses[0] != losses[1]
+    assert ("L_\\epsilon" in figure.axes[0].get_ylabel()) != mixed
+    assert ("Each run has its own loss" in caption) == mixed
 
 
 def test_histories_are_averaged_over_windows_of_equal_ratio():

@@ -43,9 +43,9 @@ def plain_training(settings, images, n_steps):
         torch.manual_seed(derive_seed(STEP, settings["seed"], k))
         i = torch.randint(1, last + 1, (len(x_0),))
         noise = torch.randn(x_0.shape)
-        x_i, relation = process.q_sample(x_0, i, noise), denoiser.relation(i)[0]
+        x_i, relation = process.q_sample(x_0, i, noise), denoiser.relation(i)
         target = combined(process, (relation.p, noise), (relation.q, x_0))
-        weight = denoiser.weigh(relation.in_epsilon, relation.in_x0, process.alpha_sigma(i)[1])
+        weight = denoiser.weigh(relation)
         with torch.autocast("cpu", torch.bfloat16, enabled=training["precision"] == "bf16"):
             prediction = network(x_i, i)
         optimizer.zero_grad()

@@ -29,15 +29,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
 from blurdiff.config.keys import Section, digests_of, files_of, made_by
-from blurdiff.config.made import (
-    MODEL,
-    SAMPLES,
-    STRIPS,
-    TABLES,
-    check_made,
-    settings_in_evaluation,
-    settings_in_model,
-)
+from blurdiff.config.made import MODEL, SAMPLES, STRIPS, check_made, settings_in_evaluation, settings_in_model
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.data import sources
 from blurdiff.errors import UserError
@@ -218,7 +210,7 @@ def source_file(wildcards):
 def state_of(name, path):
     """What tells a data set's files from those that replace them, however old these are."""
     try:
-        return json.dumps(sources.state(name, path))
+        return json.dumps(sources.SOURCES[name].state(path))
     except (UserError, OSError):
         return ""  # it is still to come, or the job will say what is wrong with it
 
@@ -268,7 +260,7 @@ def unnoticed(wildcards):
     settings = settings_of(wildcards)
     folder = Path(os.path.normpath(config["results"])) / "runs" / settings.run / f"seed{settings.seed}"
     model, distance = str(folder / "model.safetensors"), str(folder / "fid.json")
-    refuse_unnoticed(model, settings_in_model(model), settings, MODEL, *TABLES)
+    refuse_unnoticed(model, settings_in_model(model), settings, MODEL)
     refuse_unnoticed(distance, settings_in_evaluation(distance), settings, SAMPLES, *STRIPS)
     return []
 

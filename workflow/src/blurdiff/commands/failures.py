@@ -2,6 +2,8 @@
 
 import argparse
 
+N_OF_DATA = 10_000  # images of a data set, at most, whose power is what samples should have
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stage's options; each of the first takes one path for each run, in the order of --settings."""
@@ -23,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     from blurdiff.evaluation.records import read_evaluation
+    from blurdiff.evaluation.spectrum import power_of_data
     from blurdiff.reporting import failures, inputs, labels, samplers, style
     from blurdiff.runtime.arrays import read_npz
     from blurdiff.runtime.files import atomic_path, write_text
@@ -30,15 +33,17 @@ def run(arguments: argparse.Namespace) -> None:
     runs = labels.read_runs(arguments.settings)
     paths = {name: getattr(arguments, name) for name in ("evaluations", "samples", "images", "studies", "drawn")}
     inputs.check_counts(list(paths), paths, runs)
-    studies = samplers.read_studies(arguments.studies)
+    studies = samplers.read_studies(arguments.studies, runs)
+    octaves: dict[str, float] = {}  # of the data, by path
     rows = []
     for settings, evaluation, samples, images, drawn in zip(
         runs, *(paths[name] for name in ("evaluations", "samples", "images", "drawn")), strict=True
     ):
         study = studies[(studies["run"] == settings.run) & (studies["seed"] == settings.seed)]
+        if images not in octaves:
+            octaves[images] = failures.finest_octave(power_of_data(inputs.read_images(images, settings), N_OF_DATA))
         rows += failures.rows_of(
-            settings, read_evaluation(evaluation), inputs.read_samples(samples, settings),
-            inputs.read_images(images, settings), study,
+            settings, read_evaluation(evaluation), inputs.read_samples(samples, settings), octaves[images], study,
             read_npz(drawn, ("images",), "delete it and run again")["images"],
         )  # fmt: skip
     with style.style(labels.own_texts(runs)):

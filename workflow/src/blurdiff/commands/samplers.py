@@ -15,14 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write table, figure and caption; nothing when an input is bad."""
-    from blurdiff.config.made import check_model_beside
     from blurdiff.reporting import labels, samplers, style
     from blurdiff.runtime.files import atomic_path, write_text
 
     runs = labels.read_runs(arguments.settings)
-    table = samplers.read_studies(arguments.studies)
-    for path, settings in zip(arguments.studies, runs, strict=False):
-        check_model_beside(path, settings)
+    table = samplers.read_studies(arguments.studies, runs)
     with style.style(labels.own_texts(runs)):
         figure, caption = samplers.draw(table, runs)
         with atomic_path(arguments.csv) as temporary:

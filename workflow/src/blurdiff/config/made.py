@@ -17,6 +17,7 @@ MODEL = ("process", "network", "training")  # sections that decide a model
 SAMPLES = (*MODEL, "sampling")
 STRIPS = ("sampling.n_strip", "sampling.n_snapshots", "sampling.strip_x0")  # decide the first shard alone
 TABLES = ("process.f_table", "process.power")
+MAKE_ANEW = "put the config back, or delete this file and run again"
 
 
 def deciding(settings: Mapping, *sections: str) -> dict[str, object]:
@@ -44,21 +45,19 @@ def check_made(
         compare(path, made, deciding(settings, *sections), *without)
 
 
-def compare(path: str | os.PathLike, made: Mapping, settings: Mapping, *without: str) -> None:
-    """Raise UserError where two results of `deciding` differ, but for the keys `without`.
+def compare(path: str | os.PathLike, made: Mapping, settings: Mapping, *without: str, remedy: str = MAKE_ANEW) -> None:
+    """Raise UserError where two results of `deciding` differ, but for the keys `without`; `remedy` ends its line.
 
     What only one of them has is not compared: files of other programs and of earlier versions carry less.
     """
     for key in sorted(made.keys() & settings.keys() - set(without)):
         if made[key] != settings[key]:
-            raise UserError(
-                f"{path} was made with {key} {made[key]}, the settings have {settings[key]}; put the config back, or"
-                " delete this file and run again"
-            )
+            raise UserError(f"{path} was made with {key} {made[key]}, the settings have {settings[key]}; {remedy}")
 
 
 def settings_in_model(path: str | os.PathLike) -> dict:
-    """What a model.safetensors says of the settings it was trained with, `deciding`; {} when it is none, or silent."""
+    """What a model.safetensors says of the settings it was trained with, `deciding`, but for its TABLES, which may have
+    been moved; {} when it is none, or silent."""
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -80,4 +79,4 @@ def settings_in_evaluation(path: str | os.PathLike) -> dict:
 def check_model_beside(path: str | os.PathLike, settings: Settings) -> None:
     """Raise UserError when the model in the folder of `path` was trained with other settings."""
     model = Path(path).with_name("model.safetensors")
-    check_made(model, settings_in_model(model), settings, MODEL, *TABLES)
+    check_made(model, settings_in_model(model), settings, MODEL)

@@ -7,7 +7,7 @@ here. Snakemake reads this file too, so it imports next to nothing.
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,16 @@ from blurdiff.config import settings
 from blurdiff.config.keys import check_names
 from blurdiff.data import lmdb_header
 from blurdiff.data.lsun_facts import how_to_get
+
+
+def _state_of_file(path: str) -> dict:
+    status = os.stat(path)
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _state_of_folder(path: str) -> dict:
+    with closing(open_reader("folder", path)) as reader:
+        return reader.identify()
 
 
 class Source(NamedTuple):
@@ -26,6 +36,9 @@ class Source(NamedTuple):
     inside: str = ""  # the file in a folder that must be there; without it, the path itself must be
     is_folder: bool = False  # the path is a folder of files of any name, whose own time tells nothing of theirs
     drawn: bool = False  # the workflow makes it, and the key says what to draw
+    # Of the path: what tells its files from others in their place, with `mtime_ns`, the last change; OSError or
+    # UserError if they cannot be read.
+    state: Callable[[str], dict] = _state_of_file
 
     def file(self, path: str) -> str:
         """What must be there, and what the workflow's rules take as their input."""
@@ -36,12 +49,13 @@ class Source(NamedTuple):
         return (os.path.isdir if self.is_folder else os.path.isfile)(self.file(path))
 
 
+LMDB = Source(
+    "lsun:Lmdb", "lmdb", "folder with an LSUN-format LMDB (data.mdb)", inside="data.mdb", state=lmdb_header.state
+)
 SOURCES = {
-    "synthetic": Source(
-        "lsun:Lmdb", "lmdb", "folder with an LSUN-format LMDB (data.mdb)", inside="data.mdb", drawn=True
-    ),
-    "lmdb": Source("lsun:Lmdb", "lmdb", "folder with an LSUN-format LMDB (data.mdb)", inside="data.mdb"),
-    "folder": Source("files:Folder", "folder", "folder of pictures", is_folder=True),
+    "synthetic": LMDB._replace(drawn=True),
+    "lmdb": LMDB,
+    "folder": Source("files:Folder", "folder", "folder of pictures", is_folder=True, state=_state_of_folder),
     "zip": Source("files:Zip", "zip", "zip of pictures"),
 }
 check_names(SOURCES, settings.SOURCES, "data.sources.SOURCES")
@@ -83,19 +97,6 @@ def open_reader(name: str, path: str | os.PathLike) -> Reader:
     """The reader of the data set at `path`, which is of the kind `name` of SOURCES; imported only now."""
     module, _, attribute = SOURCES[name].reader.partition(":")
     return getattr(importlib.import_module(module if "." in module else f"blurdiff.data.{module}"), attribute)(path)
-
-
-def state(name: str, path: str) -> dict:
-    """What tells the files of a data set from others in their place, with `mtime_ns`, the last change; OSError or
-    UserError if they cannot be read."""
-    source = SOURCES[name]
-    if source.reader.endswith(":Lmdb"):
-        return lmdb_header.state(path)
-    if not source.is_folder:
-        status = os.stat(source.file(path))
-        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    with closing(open_reader(name, path)) as reader:
-        return reader.identify()
 
 
 def source_of(dataset: Mapping, drawn: str = "") -> tuple[str, str]:

@@ -54,61 +54,73 @@ PREDICTIONS = {
 check_names(PREDICTIONS, config.PREDICTIONS, "denoiser.PREDICTIONS")
 
 
-def _score_weight(in_epsilon: Coefficient, in_x0: Coefficient, sigma: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Relation:
+    """How F belongs to ε̄ and x̄_0 at timesteps (B,), mode by mode; a float where modes and timesteps do not differ.
+
+    alpha, sigma   √Ā and σ, (B, 1 or C, R, R)
+    show           the network is shown show · y
+    p, q           T = p ε̄ + q (x̄_0 − μ̄)
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    show: Coefficient
+    p: Coefficient
+    q: Coefficient
+
+    @property
+    def determinant(self) -> Tensor:
+        """Δ, of use where q is not 0."""
+        return self.alpha * self.p - self.sigma * self.q
+
+    @property
+    def from_y(self) -> Coefficient:
+        """ε̄ = from_y · y + in_epsilon · F."""
+        return 0.0 if _is(self.q, 0.0) else -self.q / self.determinant
+
+    @property
+    def in_epsilon(self) -> Coefficient:
+        """An error e of F is one of in_epsilon · e in ε̄."""
+        return 1 / self.p if _is(self.q, 0.0) else self.alpha / self.determinant
+
+    @property
+    def in_x0(self) -> Tensor:
+        """And one of in_x0 · e in x̄_0; with q = 0, none where nothing is left of a mode (see Process.predict_x0)."""
+        if not _is(self.q, 0.0):
+            return self.sigma / self.determinant
+        lost = self.alpha < 1e-3
+        return (self.sigma / (self.p * self.alpha.masked_fill(lost, 1.0))).masked_fill(lost, 0.0)
+
+
+def _score_weight(at: Relation) -> Tensor:
     """√λ(i) times the error of the score −ε̄/σ, with 1/λ(i) the mean square of the score, the mean over modes of σ⁻²."""
-    return sigma.double().pow(-2).mean(dim=(1, 2, 3), keepdim=True).rsqrt().to(sigma.dtype) / sigma * in_epsilon
+    mean = at.sigma.double().pow(-2).mean(dim=(1, 2, 3), keepdim=True)
+    return mean.rsqrt().to(at.sigma.dtype) / at.sigma * at.in_epsilon
 
 
-# What an error of F is multiplied by before it is squared: functions of the factors that it has in ε̄ and in x̄_0, and σ.
-LOSSES: dict[str, Callable[[Coefficient, Coefficient, Tensor], Coefficient]] = {
-    "epsilon": lambda in_epsilon, in_x0, sigma: in_epsilon,
-    "x0": lambda in_epsilon, in_x0, sigma: in_x0,
-    "prediction": lambda in_epsilon, in_x0, sigma: 1.0,
-    "balanced": lambda in_epsilon, in_x0, sigma: torch.as_tensor(in_epsilon).abs().sqrt(),
+# What an error of F is multiplied by before it is squared.
+LOSSES: dict[str, Callable[[Relation], Coefficient]] = {
+    "epsilon": lambda at: at.in_epsilon,
+    "x0": lambda at: at.in_x0,
+    "prediction": lambda at: 1.0,
+    "balanced": lambda at: torch.as_tensor(at.in_epsilon).abs().sqrt(),
     "score": _score_weight,
 }
 check_names(LOSSES, config.LOSSES, "denoiser.LOSSES")
 
 
-@dataclass(frozen=True)
-class Relation:
-    """How F belongs to ε̄ and x̄_0 at timesteps (B,), mode by mode; a float where modes and timesteps do not differ.
-
-    show        the network is shown show · y
-    p, q        T = p ε̄ + q (x̄_0 − μ̄)
-    from_y      ε̄ = from_y · y + in_epsilon · F
-    in_epsilon
-    in_x0       an error e of F is one of in_x0 · e in x̄_0
-    """
-
-    show: Coefficient
-    p: Coefficient
-    q: Coefficient
-    from_y: Coefficient
-    in_epsilon: Coefficient
-    in_x0: Coefficient
-
-
 def relation(prediction: str, alpha: Tensor, sigma: Tensor, power: Tensor | None = None) -> Relation:
     """The relation of a prediction for √Ā and σ (B, 1 or C, R, R); `power` S (1, R, R) of the prior if it has one."""
     entry = _entry(PREDICTIONS, prediction, "prediction")
-    show: Coefficient = 1.0
-    if entry.of_prior:
-        if power is None:
-            raise UserError(f"prediction {prediction} needs the prior of the training images; this model has none")
-        root = power.sqrt().to(alpha.dtype)
-        show = (alpha * root).hypot(sigma).reciprocal()
-        p, q = entry.mix(alpha * root * show, sigma * show)
-        q = q / root
-    else:
-        p, q = entry.mix(alpha, sigma)
-    if isinstance(q, float) and q == 0:
-        # An error of x̄_0 is σ/√Ā times that of ε̄: none where nothing is left of a mode (see Process.predict_x0).
-        lost = alpha < 1e-3
-        in_x0 = (sigma / (p * alpha.masked_fill(lost, 1.0))).masked_fill(lost, 0.0)
-        return Relation(show, p, q, 0.0, 1 / p, in_x0)
-    determinant = alpha * p - sigma * q
-    return Relation(show, p, q, -q / determinant, alpha / determinant, sigma / determinant)
+    if not entry.of_prior:
+        return Relation(alpha, sigma, 1.0, *entry.mix(alpha, sigma))
+    if power is None:
+        raise UserError(f"prediction {prediction} needs the prior of the training images; this model has none")
+    root = power.sqrt().to(alpha.dtype)
+    show = (alpha * root).hypot(sigma).reciprocal()
+    p, q = entry.mix(alpha * root * show, sigma * show)
+    return Relation(alpha, sigma, show, p, q / root)
 
 
 def combined(process: Process, *terms: tuple[Coefficient, Tensor]) -> Tensor:
@@ -172,10 +184,9 @@ class Denoiser(nn.Module):
         with autocast(self.device, self.precision):
             return self.network(x.contiguous(memory_format=self.layout), i)
 
-    def relation(self, i: Tensor) -> tuple[Relation, Tensor, Tensor]:
-        """(relation, √Ā_i, σ_i) at timesteps i."""
-        alpha, sigma = self.process.alpha_sigma(i)
-        return relation(self.prediction, alpha, sigma, self.prior and self.prior.power), alpha, sigma
+    def relation(self, i: Tensor) -> Relation:
+        """The prediction's relation at timesteps i."""
+        return relation(self.prediction, *self.process.alpha_sigma(i), self.prior and self.prior.power)
 
     def centred(self, modes: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
         """x̄ − √Ā μ̄."""
@@ -184,15 +195,14 @@ class Denoiser(nn.Module):
     def losses(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
         """The loss of each image, (B,) float32: images uint8 (B, R, R, C), i (B,), noise ε (B, C, R, R)."""
         process, x_0 = self.process, to_model_range(images, self.range)
-        at, alpha, sigma = self.relation(i)
-        shown = process.q_sample(x_0, i, noise)
+        at, shown = self.relation(i), process.q_sample(x_0, i, noise)
         if self.prior is not None:
-            shown = process.to_pixels(at.show * self.centred(process.to_modes(shown), alpha))
+            shown = process.to_pixels(at.show * self.centred(process.to_modes(shown), at.alpha))
             x_0 = x_0 - process.to_pixels(self.prior.mean.to(x_0.dtype))
         target = combined(process, (at.p, noise), (at.q, x_0))
         # A sum over pixels of squares is one over modes.
         error = self.predict(shown, i).float() - target
-        return mean_square(process, error, self.weigh(at.in_epsilon, at.in_x0, sigma))
+        return mean_square(process, error, self.weigh(at))
 
     def forward(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
         """`losses`, compiled where that was asked for."""
@@ -200,22 +210,22 @@ class Denoiser(nn.Module):
 
     def epsilon(self, modes: Tensor, i: Tensor) -> Tensor:
         """ε̄ in modes for x̄_i (B, C, R, R) at one timestep i (1,): the samplers' view, with one U and one Uᵀ."""
-        at, _, y, output = self._asked(modes, i)
+        at, y, output = self._asked(modes, i)
         return _sum((at.from_y, y), (at.in_epsilon, output))
 
     def image(self, modes: Tensor, i: Tensor) -> Tensor:
         """x̂_0 in modes for x̄_i (B, C, R, R) at one timestep i ≥ 1 (1,): μ̄ + (p y − σ F)/Δ, without a detour through ε̄,
         which says nothing of a mode that is lost. Predictions with q = 0 give such a mode as 0."""
-        at, sigma, y, output = self._asked(modes, i)
-        x_0 = at.in_x0 * (at.p / sigma * y - output)
+        at, y, output = self._asked(modes, i)
+        x_0 = at.in_x0 * (at.p / at.sigma * y - output)
         return x_0 if self.prior is None else x_0 + self.prior.mean.to(x_0.dtype)
 
-    def _asked(self, modes: Tensor, i: Tensor) -> tuple[Relation, Tensor, Tensor, Tensor]:
-        """(relation, σ_i, y, F), the last two in modes."""
-        at, alpha, sigma = self.relation(i)
-        y = self.centred(modes, alpha)
+    def _asked(self, modes: Tensor, i: Tensor) -> tuple[Relation, Tensor, Tensor]:
+        """(relation, y, F), the last two in modes."""
+        at = self.relation(i)
+        y = self.centred(modes, at.alpha)
         output = self.evaluate(self.process.to_pixels(_sum((at.show, y))), i.expand(len(modes)))
-        return at, sigma, y, self.process.to_modes(output.to(modes.dtype))
+        return at, y, self.process.to_modes(output.to(modes.dtype))
 
     def start(self, noise: Tensor, i: Tensor) -> Tensor:
         """x_N of white noise (B, C, R, R), in pixels: drawn from the prior's marginal at timestep i (1,), if there is

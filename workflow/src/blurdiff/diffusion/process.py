@@ -112,10 +112,11 @@ class Process:
         exponent = self._at(self.blur, i) * self.log_D
         if self.minimum:
             exponent = torch.log1p((1 - self.minimum) * torch.expm1(exponent))
-        return self._shifted(self._at(self.noise, i) + 2 * exponent)
+        return shifted(self._at(self.noise, i) + 2 * exponent, self.snr_shift)
 
-    def _shifted(self, log_alpha_bar: Tensor) -> Tensor:
-        return shifted(log_alpha_bar, self.snr_shift)
+    def shared_alpha(self, i: Tensor) -> Tensor:
+        """√ᾱ_i (B, 1, 1, 1): what is left at timestep i of a mode that no blur touches; in the process's dtype."""
+        return (shifted(self._at(self.noise, i), self.snr_shift) / 2).exp().to(self.dtype)
 
     def variance(self, i: Tensor) -> Tensor:
         """σ_i² (B, 1 or C, R, R), or (B, 1, 1, 1) where all modes share it; float64."""
@@ -160,6 +161,6 @@ class Process:
         """
         alpha, sigma = self.alpha_sigma(i)
         if noise_only:
-            alpha = (self._shifted(self._at(self.noise, i)) / 2).exp().to(self.dtype)
+            alpha = self.shared_alpha(i)
         lost = alpha < 1e-3
         return ((modes - sigma * epsilon) / alpha.masked_fill(lost, 1.0)).masked_fill(lost, 0.0)

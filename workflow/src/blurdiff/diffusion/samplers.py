@@ -150,3 +150,8 @@ SAMPLERS = {
     "ode-heun": Sampler(ode_heun, evaluations=2),
 }
 check_names(SAMPLERS, config.SAMPLERS, "samplers.SAMPLERS")
+
+
+def evaluations(sampler: str, n_steps: int) -> int:
+    """How often a sampler evaluates the network for each image."""
+    return SAMPLERS[sampler].evaluations * (n_steps - 1) + 1

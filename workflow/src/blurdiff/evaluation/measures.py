@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from blurdiff.evaluation import pairs
-from blurdiff.evaluation.frechet import CHUNK_ROWS, Moments, accumulate, frechet_distance
+from blurdiff.evaluation.frechet import Moments, frechet_distance, moments
 from blurdiff.evaluation.metrics import METRICS
 from blurdiff.evaluation.records import Reference
 
@@ -36,7 +36,7 @@ class Comparison:
     @cached_property
     def own(self) -> Moments:
         """Of the samples."""
-        return accumulate(self.samples[start : start + CHUNK_ROWS] for start in range(0, len(self.samples), CHUNK_ROWS))
+        return moments(self.samples)
 
     @cached_property
     def sets(self) -> tuple[pairs.Set, pairs.Set] | None:

@@ -1,7 +1,7 @@
 """Every number that a run's samples get, by its name: what measures it, how it is called, and which way is better.
 
 To add one, write one function from a Comparison to a Score (measures.py) and one entry of METRICS. Evaluation, the
-floor of the data, fid.json, tables, the figure and the report take all they need from here, and Snakemake evaluates
+floor of the data, fid.json, tables and the report take all they need from here, and Snakemake evaluates
 anew. It reads this file too, so the file imports next to nothing.
 """
 
@@ -13,7 +13,7 @@ class Metric(NamedTuple):
     """A number that compares samples with images of the data, by their features."""
 
     measure: str  # the function of evaluation/measures.py
-    label: str | Mapping[str, str]  # how tables and figures call it; by feature network where the literature does
+    label: str | Mapping[str, str]  # how tables call it; by feature network where the literature does
     better: str  # "lower" or "higher"
     meaning: str  # a sentence for captions, without its full stop
 

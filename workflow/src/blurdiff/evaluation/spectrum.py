@@ -35,6 +35,12 @@ def radial_power_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(mean)) / resolution, mean
 
 
+def power_of_data(images: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of `n` images of a data set, evenly spread over it, or of all if they are fewer; may be a memory map."""
+    pick = np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int)
+    return radial_power_spectrum(np.asarray(images[pick]))
+
+
 def spectrum_ratio(samples: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies (K,) and the power of samples over that of real images in each band (1: right, < 1: detail missing).
 

@@ -107,6 +107,10 @@ def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> Prior
             raise UserError(
                 f"{path}: {name} has the shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}"
             )
-    made.check_made(path, made.deciding(trained, *made.MODEL), settings, made.MODEL, *made.TABLES)
+    # It may be somebody's model, which nobody is to delete for the sake of other settings.
+    made.compare(
+        path, made.deciding(trained, *made.MODEL), made.deciding(settings, *made.MODEL), *made.TABLES,
+        remedy="give the settings that it was trained with, or train another",
+    )  # fmt: skip
     network.load_state_dict(weights)
     return Prior(**prior) if prior else None

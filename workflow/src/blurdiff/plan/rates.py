@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -158,10 +158,14 @@ def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
 def preprocess(section: dict, resolution: int, seconds: float) -> Rate:
     """An image decoded and made square by one core: of the data set, or a drawn one where that is not there."""
     name, path = sources.source_of(section)
+    values: list[bytes] = []
+    words = "its first images"
     if not sources.SOURCES[name].drawn and sources.SOURCES[name].is_there(path):
         with closing(sources.open_reader(name, path)) as reader:
-            values, words = [reader.read(record) for record in reader.records(0, 32)], "its first images"
-    else:
+            for record in reader.records(0, 32):
+                with suppress(lsun.CorruptRecord):
+                    values.append(reader.read(record))
+    if not values:
         values, words = draw_files(section["synthetic"] or "bedroom", section["seed"] or 0, range(8)), "drawn images"
 
     def work() -> None:

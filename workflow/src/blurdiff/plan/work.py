@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from blurdiff.data import sources
 from blurdiff.data.lsun_facts import lsun_name
-from blurdiff.diffusion.samplers import SAMPLERS
+from blurdiff.diffusion.samplers import evaluations
 from blurdiff.errors import UserError
 from blurdiff.plan import counts
 from blurdiff.plan.graph import Job
@@ -95,11 +95,6 @@ def read_already(images: Path) -> tuple[int, str | None]:
         return int(read_json(folder / "journal.json")["position"]["records"]), lock_holder(folder)
     except (UserError, KeyError, TypeError, ValueError):
         return 0, lock_holder(folder)
-
-
-def evaluations(sampler: str, n_steps: int) -> int:
-    """How often a sampler evaluates the network for each image."""
-    return SAMPLERS[sampler].evaluations * (n_steps - 1) + 1
 
 
 def work_of(job: Job, facts: Facts) -> list[Work]:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from blurdiff.diffusion.schedules import blur_schedule
-from blurdiff.evaluation.spectrum import radial_power_spectrum
+from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels
 from blurdiff.reporting.inputs import LOSSES
 from blurdiff.reporting.style import COLUMN_WIDTH, GREY, TEXT_WIDTH, line_style, looks
@@ -77,12 +77,15 @@ def training_curves(runs: Sequence[Mapping], histories: Sequence[pd.DataFrame]) 
             draw_lines(axis, rows[rows["part"] == part], "iteration", "value", runs, names)
             axis.set(xscale="log", yscale="log")
 
-    figure = facets(table, draw_row, [title for _, _, title in panels], runs, names, "iteration", "loss $L_\\epsilon$")
+    losses = labels.distinct(run["process"]["loss"] for run in runs)
+    symbol = "loss $L_\\epsilon$" if losses == ["epsilon"] else "loss"
+    figure = facets(table, draw_row, [title for _, _, title in panels], runs, names, "iteration", symbol)
     seeds = labels.distinct(run["seed"] for run in runs)
     several = " One line per seed." if len(seeds) > 1 else ""
+    own = "" if len(losses) == 1 else " Each run has its own loss, so those of different losses cannot be compared."
     caption = (
-        f"Training loss (the objective, mean over pixels and colours) against iteration, over all timesteps i and in"
-        f" each quarter of them, both axes logarithmic, averaged over iterations in windows of equal ratio.{several}"
+        f"Training loss (mean over pixels and colours) against iteration, over all timesteps i and in each quarter of"
+        f" them, both axes logarithmic, averaged over iterations in windows of equal ratio.{own}{several}"
         f" Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
     )
     return figure, caption
@@ -99,8 +102,7 @@ def spectra(runs: Sequence[Mapping], samples: Sequence[np.ndarray], images: Sequ
     for number, (run, name, drawn, data) in enumerate(zip(runs, names, samples, images, strict=True)):
         key = (run["dataset"], min(len(drawn), len(data)))
         if key not in data_power:
-            pick = np.linspace(0, len(data) - 1, key[1]).round().astype(int)
-            data_power[key] = radial_power_spectrum(np.asarray(data[pick]))
+            data_power[key] = power_of_data(data, len(drawn))
         frequencies, power = radial_power_spectrum(drawn)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(data_power[key][1] > 0, power / data_power[key][1], np.nan)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from blurdiff.config.settings import SAMPLERS, Settings
+from blurdiff.config.settings import Settings
+from blurdiff.diffusion.samplers import evaluations
 from blurdiff.errors import UserError
 from blurdiff.evaluation.records import Evaluation
 from blurdiff.evaluation.spectrum import radial_power_spectrum
@@ -29,20 +30,20 @@ def saturated(images: np.ndarray) -> float:
     return float((at_end.mean(axis=(1, 2)) > 0.9).mean())
 
 
-def fine_power(images: np.ndarray, real: np.ndarray) -> float:
-    """The power of images at the finest octave, 1/4 to 1/2 cycles a pixel, over that of real ones (1: right)."""
-    (frequency, power), (_, expected) = (radial_power_spectrum(np.asarray(each)) for each in (images, real))
-    octave = (frequency >= 0.25) & (frequency <= 0.5)
-    return float(power[octave].sum() / expected[octave].sum())
+def finest_octave(spectrum: tuple[np.ndarray, np.ndarray]) -> float:
+    """The power from 1/4 to 1/2 cycles a pixel, of (frequencies, power)."""
+    frequency, power = spectrum
+    return float(power[(frequency >= 0.25) & (frequency <= 0.5)].sum())
 
 
 def rows_of(
-    settings: Settings, evaluation: Evaluation, samples: np.ndarray, real: np.ndarray, study: pd.DataFrame,
+    settings: Settings, evaluation: Evaluation, samples: np.ndarray, octave: float, study: pd.DataFrame,
     drawn: np.ndarray,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A run's own samples and, of each sampler of its study, those with the most steps; `images` holds the first.
 
-    `drawn` (rows of the study, n, R, R, 3) uint8. Raises UserError when it does not belong to the study.
+    `octave` is the `finest_octave` of the data, `drawn` (rows of the study, n, R, R, 3) uint8. Raises UserError when
+    that does not belong to the study.
     """
     if len(drawn) != len(study):
         raise UserError(
@@ -52,32 +53,28 @@ def rows_of(
     base = {key: settings[key] for key in ("run", "dataset", "label", "seed")}
     base |= {key: process[key] for key in ("f_type", "f_N", "direction", "prediction", "loss")}
     own = {"sampler": sampling.sampler, "grid": sampling.grid, "eta": sampling.eta, "n_steps": settings.n_steps}
-    own |= {"evaluations": settings.n_steps, "metric": evaluation.metric, "value": evaluation.value}
+    own |= {
+        "evaluations": evaluations(sampling.sampler, settings.n_steps),
+        "metric": evaluation.metric,
+        "value": evaluation.value,
+    }
     found = [(own | {"n_samples": evaluation.n_samples}, samples)]
     for k, row in enumerate(study.to_dict("records")):
         if row["n_steps"] == study["n_steps"].max():
             keys = ("sampler", "grid", "eta", "n_steps", "evaluations", "n_samples", "metric", "value")
             found.append(({key: row[key] for key in keys}, drawn[k]))
-    return [
-        base
-        | row
-        | {"saturated": saturated(images), "fine_power": fine_power(images, real), "images": images[:N_SHOWN]}
-        for row, images in found
-    ]
+    rows = []
+    for row, images in found:
+        power = finest_octave(radial_power_spectrum(images)) / octave
+        rows.append(base | row | {"saturated": saturated(images), "fine_power": power, "images": images[:N_SHOWN]})
+    return rows
 
 
 def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
     """The table in Markdown: a line for each run and sampler."""
     names = dict(zip([run["run"] for run in runs], labels.run_labels(runs), strict=True))
-    head = (
-        "data",
-        "run",
-        "sampler",
-        "network evaluations",
-        rows[0]["metric"],
-        "saturated",
-        "power at the finest octave",
-    )
+    metric = rows[0]["metric"]
+    head = ("data", "run", "sampler", "network evaluations", metric, "saturated", "power at the finest octave")
     lines = [f"| {' | '.join(head)} |", "|---|---|---|---:|---:|---:|---:|"]
     for row in rows:
         cells = (
@@ -106,7 +103,8 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
     figure = mosaic.blank(width, round(2 * margin + 1.2 * line + len(runs) * (height + 0.4 * line)), dpi)
     for column, method in enumerate(methods):
         left = margin + column * (block + between)
-        mosaic.put_text(figure, method, left, margin + 0.5 * line, fontsize=7, fontweight="bold")
+        points = mosaic.font_size(method, block, dpi, 7)
+        mosaic.put_text(figure, method, left, margin + 0.5 * line, fontsize=points, fontweight="bold")
     for number, (run, name) in enumerate(zip(runs, labels.run_labels(runs), strict=True)):
         top = round(margin + 1.2 * line + number * (height + 0.4 * line))
         text = f"{labels.data_label(run)}: {name}"
@@ -131,5 +129,4 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
 
 
 def _method(row: Mapping) -> str:
-    name = method_label(row) if row["grid"] == "uniform" else SAMPLERS[row["sampler"]]
-    return f"{name}, {row['evaluations']}"
+    return f"{method_label(row)}: {row['evaluations']}"

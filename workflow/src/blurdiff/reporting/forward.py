@@ -52,5 +52,5 @@ def forward_states(run: Mapping, x0: np.ndarray, timesteps: np.ndarray, seed: in
     noise = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(seed)).expand(shape)
     images = torch.from_numpy(x0).to(torch.float32).permute(2, 0, 1).expand(shape)
     states = process.q_sample(images, i, noise)
-    blurred = process.q_sample(images, i, torch.zeros(shape)) / (process.noise[i] / 2).exp().float().view(-1, 1, 1, 1)
+    blurred = process.q_sample(images, i, torch.zeros(shape)) / process.shared_alpha(i)
     return states.permute(0, 2, 3, 1).numpy(), blurred.permute(0, 2, 3, 1).numpy()

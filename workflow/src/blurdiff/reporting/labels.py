@@ -103,9 +103,8 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
     for run in runs:
         directions.setdefault(schedule_label(run["process"]), set()).add(run["process"]["direction"])
     differing = [key for key in differing_keys([run["process"] for run in runs]) if key not in NAMED_KEYS]
-    if len({(run["process"]["prediction"], run["process"]["loss"]) for run in runs}) == len(
-        {run["process"]["prediction"] for run in runs}
-    ):  # what is predicted tells the loss as well
+    both = {(run["process"]["prediction"], run["process"]["loss"]) for run in runs}
+    if len(both) == len({prediction for prediction, _ in both}):  # what is predicted tells the loss as well
         differing = [key for key in differing if key != "loss"]
     values = {key: [run["process"][key] for run in runs] for key in differing}
     usual = {key: [v for v in distinct(own) if own.count(v) > len(runs) / 2] for key, own in values.items()}

@@ -27,15 +27,20 @@ def mosaic(images: np.ndarray, factor: int, gap: int) -> np.ndarray:
     """Compose uint8 (rows, columns, R, R, 3) into one uint8 (H, W, 3), upscaled, with white gaps between images."""
     rows, columns, height, width, channels = images.shape
     if height <= SMOOTH_UP_TO:
-        size = (width * factor, height * factor)
-        flat = [np.asarray(Image.fromarray(x).resize(size, Image.Resampling.LANCZOS)) for y in images for x in y]
-        large = np.stack(flat).reshape(rows, columns, size[1], size[0], channels)
+        large = np.stack([enlarged(image, factor) for row in images for image in row])
+        large = large.reshape(rows, columns, height * factor, width * factor, channels)
     else:
         large = images.repeat(factor, axis=2).repeat(factor, axis=3)
     padded = np.full((rows, columns, height * factor + gap, width * factor + gap, channels), 255, np.uint8)
     padded[:, :, : height * factor, : width * factor] = large
     sheet = padded.transpose(0, 2, 1, 3, 4).reshape(rows * padded.shape[2], columns * padded.shape[3], channels)
     return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """An image, uint8 (H, W, 3), smoothly `factor` times as large."""
+    height, width, _ = image.shape
+    return np.asarray(Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.LANCZOS))
 
 
 def note(resolution: int) -> str:

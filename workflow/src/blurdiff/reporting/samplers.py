@@ -8,19 +8,23 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
 
-from blurdiff.config.settings import SAMPLERS
+from blurdiff.config.made import check_model_beside
+from blurdiff.config.settings import SAMPLERS, Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation.records import STUDY_COLUMNS
 from blurdiff.reporting import inputs, labels, style
 
 
-def read_studies(paths: Sequence[str]) -> pd.DataFrame:
-    """The rows of several study.csv, one after another.
+def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> pd.DataFrame:
+    """The rows of several samplers.csv, one after another; `runs` are the runs' settings, in the same order.
 
-    Raises UserError when a file is no whole study, or the studies differ in samplers, steps, metric or sample count.
+    Raises UserError when a file is no whole study, its model was trained with other settings, or the studies differ in
+    samplers, steps, metric or sample count.
     """
+    inputs.check_counts(["studies"], {"studies": paths}, runs)
     frames = []
-    for path in paths:
+    for path, settings in zip(paths, runs, strict=True):
+        check_model_beside(path, settings)
         frame = inputs.read_csv(path, "delete it and run again")
         if tuple(frame.columns) != STUDY_COLUMNS or frame.empty:
             raise UserError(f"{path} is not a study of samplers; delete it and run again")
@@ -76,7 +80,7 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
         axis.yaxis.set_major_formatter(ScalarFormatter())
         axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
         title = f"{labels.data_label(run)}: {name}" if several_sets else name
-        axis.set_title("\n".join(textwrap.wrap(labels.verbatim(title), 28)), fontsize=7)
+        axis.set_title("\n".join(textwrap.wrap(labels.verbatim(title), 28, break_on_hyphens=False)), fontsize=7)
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))

@@ -37,9 +37,8 @@ def style(texts: Iterable[str] = ()) -> Iterator[None]:
     `texts` are labels of the user's, which may be in any script.
     """
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing from font"
-        )  # fonts.families says it, once and with the label
+        # fonts.families says it, once and with the label.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.use("agg")
         seaborn.set_theme(context="paper", style="ticks", font=fonts.OWN)

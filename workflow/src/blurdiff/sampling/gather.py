@@ -18,8 +18,11 @@ def gather(
 
     Raises UserError when a shard is damaged or holds something else, or they hold too few images.
     """
-    read = [read_shard(path) for path in shards]
-    images, made = [each["arr_0"] for each in read], [made_with(each) for each in read]
+    images, made, first = [], [], read_shard(shards[0])
+    for number, path in enumerate(shards):
+        shard = read_shard(path) if number else first
+        images.append(shard["arr_0"])
+        made.append(made_with(shard))
     for path, array in zip(shards, images, strict=True):
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
             raise UserError(f"{path}: arr_0 is {array.dtype} {array.shape}, not images, uint8 (n, R, R, 3)")
@@ -30,7 +33,7 @@ def gather(
     samples = np.concatenate(images)
     if len(samples) < n_samples:
         raise UserError(f"{len(shards)} shards hold {len(samples)} samples, {n_samples} are wanted")
-    first, carried = read[0], {"made_with": json.dumps(made[0])} if made[0] else {}
+    carried = {"made_with": json.dumps(made[0])} if made[0] else {}
     write_npz(output, {"arr_0": samples[:n_samples], **carried})
     strip = {"timesteps": first["strip_timesteps"], "x": first["strip_x"], "x0": first["strip_x0"]}
     write_npz(strips, strip | carried)

@@ -284,7 +284,7 @@ def images_digest(config: dict, dataset: str) -> str | None:
         return None
     if sources.SOURCES[name].is_there(source):
         try:
-            state = {"entries": manifest.get("n_keys"), **sources.state(name, source)}
+            state = {"entries": manifest.get("n_keys"), **sources.SOURCES[name].state(source)}
         except (UserError, OSError):
             return None
         if state["mtime_ns"] > path.stat().st_mtime_ns or state["entries"] != manifest.get("n_keys"):
