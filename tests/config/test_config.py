@@ -542,7 +542,7 @@ def test_presets_set_process_keys_and_the_runs_own_go_before():
     assert (ddpm["basis"], ddpm["f_type"]) == ("pixel", "none")
     assert (blurring["family"], blurring["noise_schedule"], blurring["sigma_max"]) == (
         "blurring-diffusion",
-        "cosine",
+        "cosine-bounded",
         5,
     )
     assert (released["mode_order"], released["floor"], released["skip_last_timestep"]) == ("released", 0, True)

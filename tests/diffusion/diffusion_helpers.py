@@ -34,9 +34,9 @@ def settings(**overrides) -> ProcessConfig:
     return ProcessConfig(**{"f_type": "quartic", "f_N": 0.140625} | overrides)
 
 
-def build(resolution: int = 6, channels: int = 3, dtype=torch.float64, **overrides) -> Process:
-    """A Process that computes in float64 (or `dtype`)."""
-    return build_process(settings(**overrides), resolution, channels).to("cpu", dtype)
+def build(resolution: int = 6, channels: int = 3, dtype=torch.float64, signal=None, **overrides) -> Process:
+    """A Process that computes in float64 (or `dtype`); `signal` is the power of the images that it is made from."""
+    return build_process(settings(**overrides), resolution, channels, signal).to("cpu", dtype)
 
 
 def gaussian_taps(resolution: int, sigma: float) -> np.ndarray:

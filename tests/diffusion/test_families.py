@@ -94,7 +94,7 @@ def test_bad_power(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"family": "cold"}, "process.family: 'cold' is not one of blur, blurring-diffusion, ihdm"),
+        ({"family": "cold"}, "process.family: 'cold' is not one of blur, shaped-noise, blurring-diffusion, ihdm"),
         ({"basis": "fourier"}, "process.basis: 'fourier'"),
         ({"border": "mirror"}, "process.border: 'mirror'"),
         ({"power": "blurr"}, "process.power: 'blurr' is neither blur nor heat nor the path"),

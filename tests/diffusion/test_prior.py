@@ -45,15 +45,18 @@ PROCESSES = {
     "fine-to-coarse": {"direction": "fine-to-coarse"},
     "shifted": {"snr_shift": 4.0},
     "shifted fine-to-coarse": {"direction": "fine-to-coarse", "snr_shift": "auto"},
+    "shifted, tilted": {"f_type": "none", "f_N": 0.0, "snr_tilt": -2.0},
+    "shifted, equal SNR": {"f_type": "none", "f_N": 0.0, "snr_tilt": 1.0},
+    "shifted, shaped noise": {"family": "shaped-noise", "noise_shape": "data"},
 }
 
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_silent_network_draws_gaussian_data(name, monkeypatch):
     """From its own start a sampler ends with the data's mean and power in every mode. All is linear: no drawing."""
-    process = build(8, 1, **PROCESSES[name])
     rate = torch.arange(8.0, dtype=torch.float64).square()
     power = 4 / (1 + rate[:, None] + rate)[None]
+    process = build(8, 1, signal=power, **PROCESSES[name])
     mean = torch.linspace(-1, 1, 64, dtype=torch.float64).reshape(1, 8, 8)
     model = Denoiser(lambda x, i: torch.zeros_like(x), process, "gaussian", prior=Prior(mean, power))
     steps = list(range(1000, -1, -1))

@@ -10,7 +10,7 @@ import scipy.interpolate
 import torch
 from diffusion_helpers import at, blur_operator, build, convolve, settings, symmetric_power, units
 
-from blurdiff.diffusion import schedules
+from blurdiff.config.settings import NOISE_SCHEDULES
 from blurdiff.diffusion.families import build_process
 
 SHORT = {"n_timesteps": 8, "beta_1": 0.02, "beta_N": 0.3, "sigma": 0.5}
@@ -325,5 +325,5 @@ def test_to_changes_only_the_arithmetic():
 
 
 def test_noise_tables_start_at_zero():
-    for name in schedules.NOISE_SCHEDULES:
+    for name in NOISE_SCHEDULES:
         assert build(4, noise_schedule=name).noise[0] == 0

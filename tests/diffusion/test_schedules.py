@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from diffusion_helpers import build, settings
 
+from blurdiff.config.settings import NOISE_SCHEDULES
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.families import build_process
 from blurdiff.errors import UserError
@@ -39,7 +40,7 @@ def test_exponential_noise(i):
     assert alpha_bar[i] == pytest.approx(1 - g(i) / g(N), rel=1e-10)
 
 
-@pytest.mark.parametrize("name", schedules.NOISE_SCHEDULES)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
 @pytest.mark.parametrize("n", [2, 10, 1000])
 def test_noise_stays_in_range(name, n):
     betas = schedules.noise_betas(name, n)

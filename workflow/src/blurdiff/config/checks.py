@@ -26,7 +26,7 @@ NAME_BYTES, PATH_BYTES = 200, 3500
 FILES = {"f_table": "give a CSV with the columns i and f", "power": "give blur, heat or a CSV of numbers"}
 
 
-# Keys of the process that only family blur reads.
+# Keys of the process that only family blur reads; the first three shaped-noise as well.
 BLUR_KEYS = (
     "basis", "border", "sigma", "power", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order",
 )  # fmt: skip
@@ -138,11 +138,9 @@ def check_run(settings: Settings, run: dict, number: int, name: str) -> None:
 
     _check_process(settings.process, refuse)
     family = settings.process.family
-    for key in BLUR_KEYS if family != "blur" else ():
+    for key in {"blur": (), "shaped-noise": BLUR_KEYS[3:]}.get(family, BLUR_KEYS):
         if key in run:
-            refuse(
-                "process", key, f"has no effect in family {family}, which has a basis and a blur of its own; remove it"
-            )
+            refuse("process", key, f"has no effect in family {family}; remove it")
     _check_network(settings.network, settings.resolution, refuse)
     check_training(settings.training, refuse)
     _check_sampling(settings, refuse)
@@ -159,6 +157,10 @@ def _check_process(process: ProcessConfig, refuse: Refuse) -> None:
         refuse("process", "f_N", f"f_type {f_type} needs f_N > 0; without blur give f_type: none")
     if f_type == "table" and not process.f_table:
         refuse("process", "f_table", "f_type table needs the path of a CSV with the columns i and f")
+    if process.snr_tilt is not None and process.family != "blur":
+        refuse("process", "snr_tilt", f"is for family blur, not {process.family}; remove it")
+    if process.noise_shape != 0 and process.family != "shaped-noise":
+        refuse("process", "noise_shape", f"is for family shaped-noise, not {process.family}; remove it")
     if process.noise_schedule == "linear" and process.beta_1 > process.beta_N:
         refuse("process", "beta_1", f"{process.beta_1:g} is larger than beta_N {process.beta_N:g}")
     keeps_mean = process.basis in ("dct", "haar", "pixel") or (
@@ -231,6 +233,8 @@ def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
                 raise UserError(f"{name}: {key}: no run is named {run!r}; there are {', '.join(processes)}")
             if processes[run]["family"] == "ihdm" and key != "figures.forward":
                 raise UserError(f"{name}: {key}: {run} (ihdm) is a forward process only; show it in figures.forward")
+            if processes[run].of_images and key == "figures.factor":
+                raise UserError(f"{name}: {key}: {run} takes its process from the images, and this figure has none")
     for run in study["runs"]:
         if max(study["n_steps"]) > processes[run].last_timestep:
             raise UserError(

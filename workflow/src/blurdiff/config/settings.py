@@ -23,7 +23,8 @@ THREADS = integer(1, 1024)
 
 BASES = ("gaussian-blur", "dct", "dst", "haar", "pixel")
 BLUR_SCHEDULES = ("none", "linear", "quadratic", "cubic", "quartic", "log", "triangular", "table")
-FAMILIES = ("blur", "blurring-diffusion", "ihdm")
+FAMILIES = ("blur", "shaped-noise", "blurring-diffusion", "ihdm")
+NOISE_SCHEDULES = ("linear", "cosine", "cosine-bounded", "exponential")
 PREDICTIONS = ("epsilon", "v", "x0", "score", "std", "gaussian")
 LOSSES = ("epsilon", "x0", "prediction", "balanced", "score")
 SAMPLERS = {  # and what figures call them
@@ -49,8 +50,9 @@ FIGURES = {
 # Processes of other papers, and of the authors' released code, as process keys; a run's own keys are laid over them.
 PRESETS = {
     "ddpm": {"family": "blur", "basis": "pixel", "f_type": "none", "f_N": 0.0},
-    "blurring-diffusion": {"family": "blurring-diffusion", "noise_schedule": "cosine", "sigma_max": 20.0},
+    "blurring-diffusion": {"family": "blurring-diffusion", "noise_schedule": "cosine-bounded", "sigma_max": 20.0},
     "ihdm": {"family": "ihdm", "sigma_max": 20.0},
+    "equal-snr": {"family": "shaped-noise", "basis": "dct", "noise_shape": "data"},
     "released-code": {"mode_order": "released", "f_anchor": "released", "floor": 0.03, "skip_last_timestep": True},
 }
 
@@ -62,11 +64,11 @@ class ProcessConfig(Section):
     family: str = key(
         "blur",
         one_of(*FAMILIES),
-        "the paper's process; Blurring Diffusion (arXiv 2209.05557); `ihdm` (arXiv 2206.13397), a forward process only,"
-        " so that a run of it is shown but not trained",
+        "the paper's process; DDPM with coloured noise (`noise_shape`); Blurring Diffusion (arXiv 2209.05557); `ihdm`"
+        " (arXiv 2206.13397), a forward process only, so that a run of it is shown but not trained",
     )
     n_timesteps: int = key(1000, integer(2, 100_000), "N")
-    noise_schedule: str = key("linear", one_of("linear", "cosine", "exponential"), "how much noise each step adds")
+    noise_schedule: str = key("linear", one_of(*NOISE_SCHEDULES), "how much noise each step adds")
     beta_1: float = key(1e-4, number(exclusiveMinimum=0, exclusiveMaximum=1), "first β of the linear schedule")
     beta_N: float = key(0.02, number(exclusiveMinimum=0, exclusiveMaximum=1), "last β of the linear schedule")
     basis: str = key("gaussian-blur", one_of(*BASES), "what the modes are")
@@ -133,6 +135,20 @@ class ProcessConfig(Section):
         "added to the log signal-to-noise ratio of every mode at every timestep; `auto`: the scale model of the same"
         " process at 64 pixels, 2 log(64/R), whose blur is then given in pixels at 64",
     )
+    snr_tilt: float | None = key(
+        None,
+        nullable(number(minimum=-10, maximum=10)),
+        "p: the SNR of a mode of power S in the images is multiplied by (S/S̄)^−p, S̄ the geometric mean over modes"
+        " (family `blur`). Without blur, 0 is DDPM, 1 gives all modes the same SNR, more is fine to coarse, and below 0"
+        " coarse modes are lost even later than in DDPM. With a number, 0 too, the model's file holds the images'"
+        " prior (null: no tilt)",
+    )
+    noise_shape: float | str = key(
+        0.0,
+        {"type": ["number", "string"], "minimum": -10, "maximum": 10, "pattern": "^data$"},
+        "family `shaped-noise`: `data`, noise of each mode as strong as the images' (equal SNR, arXiv 2505.11278); a"
+        " number α, amplitudes proportional to frequency^α (arXiv 2510.09660)",
+    )
     prediction: str = key(
         "epsilon",
         one_of(*PREDICTIONS),
@@ -151,6 +167,11 @@ class ProcessConfig(Section):
     def last_timestep(self) -> int:
         """The last timestep that is trained, at which sampling starts."""
         return self.n_timesteps - self.skip_last_timestep
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the process itself is made from the power of the training images."""
+        return self.snr_tilt is not None or (self.family == "shaped-noise" and self.noise_shape == "data")
 
 
 @dataclass(frozen=True)
@@ -257,8 +278,8 @@ class SamplerConfig(Section):
     start: str = key(
         "noise",
         one_of("noise", "prior"),
-        "white noise, or what the prior of `prediction: gaussian` becomes at the last timestep (other predictions have"
-        " none and start from noise)",
+        "white noise, or what the prior of the images becomes at the last timestep: of models that have one, those with"
+        " `prediction: gaussian` or a process made from the images' power",
     )
     strip_x0: str = key(
         "exact",

@@ -155,7 +155,7 @@ class Denoiser(nn.Module):
     `network` takes pixels (B, C, R, R) and timesteps (B,). It alone computes in `precision` ("fp32" or "bf16") and in
     the memory format of the process's device; everything around it is float32. `prediction` and `loss` are keys of
     PREDICTIONS and LOSSES, `range` is that of the pixels (data.images.RANGES); `prior` is that of the training images,
-    for the prediction that needs one.
+    for the start of sampling, and for the prediction that assumes it.
     """
 
     def __init__(
@@ -174,7 +174,8 @@ class Denoiser(nn.Module):
         self.range, self.precision = range, precision
         self.device = process.noise.device
         self.layout = memory_format(self.device)
-        self.prior = prior.to(self.device) if prior and _entry(PREDICTIONS, prediction, "prediction").of_prior else None
+        self.prior = prior and prior.to(self.device)
+        self.assumed = self.prior if _entry(PREDICTIONS, prediction, "prediction").of_prior else None
         # Replaced by what torch.compile makes of them.
         self.compute_losses: Callable = self.losses
         self.evaluate: Callable = self.predict
@@ -186,19 +187,19 @@ class Denoiser(nn.Module):
 
     def relation(self, i: Tensor) -> Relation:
         """The prediction's relation at timesteps i."""
-        return relation(self.prediction, *self.process.alpha_sigma(i), self.prior and self.prior.power)
+        return relation(self.prediction, *self.process.alpha_sigma(i), self.assumed and self.assumed.power)
 
     def centred(self, modes: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
         """x̄ − √Ā μ̄."""
-        return modes if self.prior is None else modes - alpha * self.prior.mean.to(modes.dtype)
+        return modes if self.assumed is None else modes - alpha * self.assumed.mean.to(modes.dtype)
 
     def losses(self, images: Tensor, i: Tensor, noise: Tensor) -> Tensor:
         """The loss of each image, (B,) float32: images uint8 (B, R, R, C), i (B,), noise ε (B, C, R, R)."""
         process, x_0 = self.process, to_model_range(images, self.range)
         at, shown = self.relation(i), process.q_sample(x_0, i, noise)
-        if self.prior is not None:
+        if self.assumed is not None:
             shown = process.to_pixels(at.show * self.centred(process.to_modes(shown), at.alpha))
-            x_0 = x_0 - process.to_pixels(self.prior.mean.to(x_0.dtype))
+            x_0 = x_0 - process.to_pixels(self.assumed.mean.to(x_0.dtype))
         target = combined(process, (at.p, noise), (at.q, x_0))
         # A sum over pixels of squares is one over modes.
         error = self.predict(shown, i).float() - target
@@ -218,7 +219,7 @@ class Denoiser(nn.Module):
         which says nothing of a mode that is lost. Predictions with q = 0 give such a mode as 0."""
         at, y, output = self._asked(modes, i)
         x_0 = at.in_x0 * (at.p / at.sigma * y - output)
-        return x_0 if self.prior is None else x_0 + self.prior.mean.to(x_0.dtype)
+        return x_0 if self.assumed is None else x_0 + self.assumed.mean.to(x_0.dtype)
 
     def _asked(self, modes: Tensor, i: Tensor) -> tuple[Relation, Tensor, Tensor]:
         """(relation, y, F), the last two in modes."""
@@ -227,12 +228,15 @@ class Denoiser(nn.Module):
         output = self.evaluate(self.process.to_pixels(_sum((at.show, y))), i.expand(len(modes)))
         return at, y, self.process.to_modes(output.to(modes.dtype))
 
-    def start(self, noise: Tensor, i: Tensor) -> Tensor:
+    def start(self, noise: Tensor, i: Tensor, of_prior: bool = True) -> Tensor:
         """x_N of white noise (B, C, R, R), in pixels: drawn from the prior's marginal at timestep i (1,), if there is
-        a prior; otherwise the noise as it is."""
-        if self.prior is None:
+        a prior and it is wanted; otherwise the noise as it is, or in the process's shape."""
+        if self.prior is not None and of_prior:
+            mean, variance = self.prior.marginal(self.process, i)
+        elif self.process.shape is not None:
+            mean, variance = torch.zeros((), device=noise.device), self.process.variance(i)
+        else:
             return noise
-        mean, variance = self.prior.marginal(self.process, i)
         return self.process.to_pixels(
             mean.to(noise.dtype) + variance.sqrt().to(noise.dtype) * self.process.to_modes(noise)
         )

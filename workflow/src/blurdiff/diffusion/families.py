@@ -1,15 +1,18 @@
 """The processes of the field as data: each family is a function from a config's `process` section to a Process."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from blurdiff.config import settings as config
 from blurdiff.config.keys import check_names
 from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.basis import Basis, make_basis
+from blurdiff.diffusion.prior import Prior, measure_prior
 from blurdiff.diffusion.process import Process, shifted
 from blurdiff.errors import UserError
 
@@ -107,6 +110,29 @@ def noise_table(settings: ProcessConfig) -> np.ndarray:
     return schedules.log_alpha_bar(betas)
 
 
+def noise_shape(settings: ProcessConfig, basis: Basis, power: Tensor | None) -> np.ndarray:
+    """The power w of the noise of every mode, (1, R, R), with geometric mean 1, so that the mean log SNR over modes is
+    that of white noise.
+
+    "data": w ∝ S, the power of the images, so that all modes have the same SNR (arXiv 2505.11278). A number α: w ∝
+    f^2α, with f² = λ_m + λ_n the mode's squared frequency (arXiv 2510.09660, where FFT amplitudes are weighted by
+    |f|^α); the mean, which has f = 0 in some bases, gets that of the lowest wave.
+    """
+    if settings.noise_shape == "data":
+        log_w = _needed(power, "noise_shape: data").cpu().log().numpy()
+    else:
+        squared = basis.laplacian[:, None] + basis.laplacian[None, :]
+        squared = np.maximum(squared, squared[squared > 1e-9 * squared.max()].min())
+        log_w = float(settings.noise_shape) * np.log(squared)[None]
+    return np.exp(log_w - log_w.mean())
+
+
+def _needed(power: Tensor | None, key: str) -> Tensor:
+    if power is None:
+        raise UserError(f"process.{key} is of the power of the training images, which is not known here")
+    return power
+
+
 def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarray, **rest) -> Process:
     """A Process from numpy parts; log_D may be (R, R) or (C, R, R)."""
     matrix = None if basis.is_identity else torch.from_numpy(np.ascontiguousarray(basis.matrix))
@@ -114,8 +140,9 @@ def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarra
     return Process(matrix, torch.from_numpy(noise), torch.from_numpy(blur), grid, **rest)
 
 
-def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> Process:
-    """The paper's process and all that differs from it by schedule, basis, direction or mode order; f = 0 is DDPM."""
+def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
+    """The paper's process and all that differs from it by schedule, basis, direction or mode order; f = 0 is DDPM, and
+    with a tilt it is a process that orders the modes by their power S (1, R, R) in the images."""
     scale = scale_of(settings, resolution)
     basis = make_basis(settings.basis, resolution, settings.sigma, settings.border, scale)
     log_D = apply_direction(log_attenuation(basis, settings, scale), settings.direction, settings.floor)
@@ -127,10 +154,23 @@ def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> P
         settings.f_type, settings.f_N, settings.n_timesteps, settings.f_anchor, settings.f_table
     )
     blur = np.concatenate([[0.0], np.cumsum(f[1:])])
-    return assemble(basis, noise_table(settings), blur, log_D, snr_shift=snr_shift(settings, resolution))
+    shift = {"snr_shift": snr_shift(settings, resolution)}
+    if settings.snr_tilt is not None:
+        shift |= {"snr_tilt": settings.snr_tilt, "power": _needed(power, "snr_tilt")}
+    return assemble(basis, noise_table(settings), blur, log_D, **shift)
 
 
-def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int) -> Process:
+def shaped_noise(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
+    """DDPM with noise that is not white: √Ā = √ᾱ_i and σ_i² = (1 − ᾱ_i) w, see `noise_shape`."""
+    basis = make_basis(settings.basis, resolution, settings.sigma, settings.border)
+    noise = shifted(torch.from_numpy(noise_table(settings)), snr_shift(settings, resolution)).numpy()
+    still = np.zeros_like(noise)
+    variance = torch.from_numpy(-np.expm1(noise))
+    shape = torch.from_numpy(noise_shape(settings, basis, power))
+    return assemble(basis, noise, still, np.zeros(shape.shape[1:]), scalar_variance=variance, shape=shape, power=power)
+
+
+def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
     """Blurring Diffusion (Hoogeboom & Salimans, arXiv 2209.05557): √Ā = a_t[(1 − .001)e^{−λτ} + .001], σ_t² = 1 − a_t².
 
     τ = σ_B²/2 with σ_B = sigma_max · sin²(πt/2) px (sigma_max 20 in the paper), t = i/N; cosine basis.
@@ -144,7 +184,7 @@ def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int) 
     return assemble(basis, noise, tau, log_D, minimum=0.001, scalar_variance=variance)
 
 
-def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels: int) -> Process:
+def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
     """The forward process of IHDM (Rissanen et al., arXiv 2206.13397): √Ā = e^{−λτ}, σ = .01 at every timestep.
 
     σ_B runs logarithmically from .5 px at i = 1 to `sigma_max` at i = N. Forward only: its end is not a Gaussian that
@@ -160,14 +200,25 @@ def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels:
 
 FAMILIES = {
     "blur": blur_diffusion,
+    "shaped-noise": shaped_noise,
     "blurring-diffusion": blurring_diffusion,
     "ihdm": inverse_heat_dissipation,
 }
 check_names(FAMILIES, config.FAMILIES, "families.FAMILIES")
 
 
-def build_process(settings: ProcessConfig, resolution: int, channels: int = 3) -> Process:
-    """The Process of a config's resolved `process` section at a resolution in pixels; raises UserError."""
+def build_process(settings: ProcessConfig, resolution: int, channels: int = 3, power: Tensor | None = None) -> Process:
+    """The Process of a config's resolved `process` section at a resolution in pixels.
+
+    `power` is S (1, R, R) of `prior.Prior`, for a process that is made from it (`ProcessConfig.of_images`). Raises
+    UserError for settings of which there is no process.
+    """
     if settings.family not in FAMILIES:
         raise UserError(f"process.family: {settings.family!r} is not one of {', '.join(FAMILIES)}")
-    return FAMILIES[settings.family](settings, resolution, channels)
+    return FAMILIES[settings.family](settings, resolution, channels, power)
+
+
+def prior_of(settings: ProcessConfig, images: np.ndarray) -> Prior:
+    """The prior of images, uint8 (n, R, R, C), in the basis and range of a process, which may be made from it."""
+    modes = replace(settings, snr_tilt=None, noise_shape=0.0)
+    return measure_prior(images, build_process(modes, images.shape[1], images.shape[3]), settings.range)

@@ -6,14 +6,15 @@ R×R grid log D of speeds:
     log Ā_i = log ᾱ_i + 2 log((1 − m) exp(F_i log D) + m),      m = 0 but for Blurring Diffusion
     σ_i²    = 1 − Ā_i (variance preserving, the paper's), or a scalar a timestep
 
-`snr_shift` δ adds to the log SNR of every mode: Ā/(1 − Ā) becomes e^δ Ā/(1 − Ā), the process of images e^{δ/2} times as
-strong, scaled back to Ā + σ² = 1.
+`snr_shift` δ and `snr_tilt` p add to the log SNR of a mode with signal power S: Ā/(1 − Ā) becomes
+e^δ (S/S̄)^{−p} Ā/(1 − Ā), with S̄ the geometric mean of S, so that a tilt leaves the mean log SNR over modes as it is.
+With `shape` w the noise is not white: σ_i² is w times the scalar variance.
 
 Tables and grid stay in float64; what depends on them is computed in float64 and rounded once, so that √Ā may underflow
 to 0 but nothing becomes infinite or NaN. Nothing is larger than O(N + R²).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -34,9 +35,9 @@ def _interpolate(table: Tensor, i: Tensor) -> Tensor:
     return ends + t * (1 - t) ** 2 * slopes[low] + t**2 * (t - 1) * slopes[low + 1]
 
 
-def shifted(log_alpha_bar: Tensor, snr_shift: float) -> Tensor:
+def shifted(log_alpha_bar: Tensor, snr_shift: float | Tensor) -> Tensor:
     """log Ā after `snr_shift` is added to log Ā/(1 − Ā): exact near Ā = 1 and where Ā underflows; 0 stays 0."""
-    if snr_shift == 0:
+    if isinstance(snr_shift, float) and snr_shift == 0:
         return log_alpha_bar
     log_snr = log_alpha_bar - (-torch.expm1(log_alpha_bar)).log()
     return -torch.nn.functional.softplus(-(log_snr + snr_shift), threshold=40)
@@ -53,6 +54,9 @@ class Process:
     minimum         m in [0, 1): the share of a mode that no blur removes
     scalar_variance (N + 1,) float64, or None for σ² = 1 − Ā
     snr_shift       δ, where σ² = 1 − Ā (a scalar variance has it in its tables already)
+    snr_tilt        p, likewise: 0 is no tilt; 1 gives all modes the same SNR; with more, fine modes are lost last
+    power           (1, R, R) float64, > 0, S, of a process that is made from it; else None
+    shape           (1, R, R) float64, > 0, w; None for white noise
     dtype           of transforms and coefficients
     """
 
@@ -63,6 +67,9 @@ class Process:
     minimum: float = 0.0
     scalar_variance: Tensor | None = None
     snr_shift: float = 0.0
+    snr_tilt: float = 0.0
+    power: Tensor | None = None
+    shape: Tensor | None = None
     dtype: torch.dtype = torch.float32
 
     @property
@@ -72,15 +79,9 @@ class Process:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Process":
         """The same process on another device, computing in `dtype` (the tables stay float64)."""
         dtype = dtype or self.dtype
-        return replace(
-            self,
-            matrix=None if self.matrix is None else self.matrix.to(device),
-            noise=self.noise.to(device),
-            blur=self.blur.to(device),
-            log_D=self.log_D.to(device),
-            scalar_variance=None if self.scalar_variance is None else self.scalar_variance.to(device),
-            dtype=dtype,
-        )
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
+        return replace(self, **moved, dtype=dtype)
 
     def to_modes(self, x: Tensor) -> Tensor:
         """x̄ = Uᵀ x: (…, R, R) pixels to (…, R, R) modes."""
@@ -112,17 +113,25 @@ class Process:
         exponent = self._at(self.blur, i) * self.log_D
         if self.minimum:
             exponent = torch.log1p((1 - self.minimum) * torch.expm1(exponent))
-        return shifted(self._at(self.noise, i) + 2 * exponent, self.snr_shift)
+        return shifted(self._at(self.noise, i) + 2 * exponent, self.shift_of_modes())
+
+    def shift_of_modes(self) -> float | Tensor:
+        """What is added to the log SNR: δ, or with a tilt δ − p log(S/S̄), (1, R, R)."""
+        if self.power is None or self.snr_tilt == 0:
+            return self.snr_shift
+        log_power = self.power.log()
+        return self.snr_shift - self.snr_tilt * (log_power - log_power.mean())
 
     def shared_alpha(self, i: Tensor) -> Tensor:
-        """√ᾱ_i (B, 1, 1, 1): what is left at timestep i of a mode that no blur touches; in the process's dtype."""
+        """√ᾱ_i (B, 1, 1, 1): what is left at timestep i of a mode without blur and tilt; in the process's dtype."""
         return (shifted(self._at(self.noise, i), self.snr_shift) / 2).exp().to(self.dtype)
 
     def variance(self, i: Tensor) -> Tensor:
         """σ_i² (B, 1 or C, R, R), or (B, 1, 1, 1) where all modes share it; float64."""
         if self.scalar_variance is None:
             return -torch.expm1(self.log_alpha_bar(i))
-        return self._at(self.scalar_variance, i)
+        variance = self._at(self.scalar_variance, i)
+        return variance if self.shape is None else variance * self.shape
 
     def alpha_sigma(self, i: Tensor) -> tuple[Tensor, Tensor]:
         """(√Ā_i, σ_i) in the process's dtype, shaped like `log_alpha_bar` and `variance`."""
@@ -135,7 +144,7 @@ class Process:
 
         For a variance preserving process v = 1 − A; for adjacent timesteps these are the paper's A_i and B_i.
         """
-        if self.minimum or self.snr_shift:
+        if self.minimum or self.snr_shift or self.snr_tilt:
             log_A = self.log_alpha_bar(i) - self.log_alpha_bar(s)
         else:  # from the tables' differences: log Ā itself may be −3700, and a step of it .02
             log_A = self._at(self.noise, i) - self._at(self.noise, s)

@@ -12,7 +12,7 @@ from blurdiff.config import settings as config
 from blurdiff.config.keys import check_names
 from blurdiff.errors import UserError
 
-NOISE_SCHEDULES = ("linear", "cosine", "exponential")
+LOG_SNR_BOUND = 10  # of cosine-bounded, at both ends
 
 # f(i)/f_N of each blur schedule: functions of the timesteps i = 0 … N (an array) and of N.
 BLUR_SCHEDULES = {
@@ -37,20 +37,25 @@ def noise_betas(schedule: str, n_timesteps: int, beta_1: float = 1e-4, beta_N: f
     """β_1 … β_N of a noise schedule, (N,), each in (0, 1).
 
     linear: from `beta_1` to `beta_N` (the paper's; DDPM). cosine: ᾱ(t) = cos²((t + .008)/1.008 · π/2) (Nichol &
-    Dhariwal, arXiv 2102.09672). exponential: ᾱ_i = 1 − g(i)/g(N), g(i) = exp(5i/N − 5) + 1e-4 (the released code's).
-    The last two clip β at .999.
+    Dhariwal, arXiv 2102.09672). cosine-bounded: log SNR = −2 log tan u, u from arctan(e^−5) at t = 0 to arctan(e^5) at
+    t = 1, that is, from 10 to −10 (Blurring Diffusion's, arXiv 2209.05557). exponential: ᾱ_i = 1 − g(i)/g(N), g(i) =
+    exp(5i/N − 5) + 1e-4 (the released code's). cosine and exponential clip β at .999.
     """
     if schedule == "linear":
         return np.linspace(beta_1, beta_N, n_timesteps)
     t = np.arange(n_timesteps + 1) / n_timesteps
     if schedule == "cosine":
         alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    elif schedule == "cosine-bounded":
+        first, last = np.arctan(np.exp([-LOG_SNR_BOUND / 2, LOG_SNR_BOUND / 2]))
+        alpha_bar = np.cos(first + t * (last - first)) ** 2
+        alpha_bar[0] = 1.0  # the image itself
     elif schedule == "exponential":
         g = np.exp(5 * t - 5) + 1e-4
         alpha_bar = 1 - g / g[-1]
         alpha_bar[0] = 1.0
     else:
-        raise UserError(f"process.noise_schedule: {schedule!r} is not one of {', '.join(NOISE_SCHEDULES)}")
+        raise UserError(f"process.noise_schedule: {schedule!r} is not one of {', '.join(config.NOISE_SCHEDULES)}")
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
 
 

@@ -18,9 +18,10 @@ def step_grid(
     """A decreasing grid of timesteps from `start` (N) to 0 in `n_steps` steps (all of them if None).
 
     uniform; quadratic (i ∝ k², dense near the image); snr: half of the points lie where as many modes each pass an SNR
-    of 1 for a `signal` variance (R, R) in modes (1 if None), the others uniformly; information: half of the points lie
-    where as much of the mean over modes of ½ log(1 + SNR) is lost in each step, which does not leave the last steps to
-    chance as snr does. Timesteps are whole: points that fall together move apart.
+    of 1 for a `signal` variance (R, R) in modes (None: the process's `power`, else 1), the others uniformly;
+    information: half of the points lie where as much of the mean over modes of ½ log(1 + SNR) is lost in each step,
+    which does not leave the last steps to chance as snr does. Timesteps are whole: points that fall together move
+    apart.
     """
     if kind not in GRIDS:
         raise UserError(f"sampling.grid: {kind!r} is not one of {', '.join(GRIDS)}")
@@ -57,7 +58,8 @@ def apart(points: Tensor, last: int) -> list[int]:
 
 def information(process: Process, signal: Tensor | None = None) -> Tensor:
     """Mean over modes of ½ log(1 + SNR_i), in nats, (N + 1,) float64 on the CPU; entry 0 repeats entry 1, which is
-    finite. SNR_i = Ā_i signal/σ_i² for a `signal` variance (R, R) in modes (1 if None)."""
+    finite. SNR_i = Ā_i signal/σ_i² for a `signal` variance (R, R) in modes (None: the process's `power`, else 1)."""
+    signal = process.power if signal is None else signal
     values = [
         (process.log_alpha_bar(i) - process.variance(i).log() + (0 if signal is None else signal.log()))
         for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16)
@@ -66,8 +68,24 @@ def information(process: Process, signal: Tensor | None = None) -> Tensor:
     return torch.cat([means[:1], means])
 
 
+def tilt_of(process: Process, power: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a process stands among those of `snr_tilt`: its p and its mean log SNR λ, (N,) each, for i = 1 … N.
+
+    They are the least squares of log Ā_i/σ_i² ≈ λ − p log(S/S̄) over modes, for images of `power` S (1, R, R); so a
+    process with `snr_tilt` has just its p at every i. Channels with speeds of their own count as more modes.
+    """
+    log_power = power.log() - power.log().mean()
+    tilts, levels = [], []
+    for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16):
+        log_snr = process.log_alpha_bar(i) - process.variance(i).log()
+        tilts.append(-(log_snr * log_power).mean(dim=(1, 2, 3)) / log_power.square().mean())
+        levels.append(log_snr.mean(dim=(1, 2, 3)))
+    return torch.cat(tilts).cpu(), torch.cat(levels).cpu()
+
+
 def snr_crossings(process: Process, signal: Tensor | None = None) -> Tensor:
     """The first timestep at which each mode's Ā_i signal/σ_i² is 1 or less, (1 or C, R, R) int64; N if it never is."""
+    signal = process.power if signal is None else signal
     log_signal = torch.zeros_like(process.log_D) if signal is None else signal.to(process.log_D).log()
     low = torch.zeros_like(process.log_D, dtype=torch.long)
     high = torch.full_like(low, process.n_timesteps)

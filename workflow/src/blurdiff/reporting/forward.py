@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from blurdiff.diffusion.families import build_process
+from blurdiff.diffusion.families import build_process, prior_of
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels, mosaic, strips
 
@@ -28,7 +28,8 @@ def forward_process(
         x0 = low + (high - low) * np.asarray(real[image_index], np.float64) / 255
         # Denser towards the image, where most of what can be seen happens.
         steps = (run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int)
-        states, blurred = forward_states(run, x0, steps, seed)
+        power = prior_of(run["process"], real).power if run["process"].of_images else None
+        states, blurred = forward_states(run, x0, steps, seed, power)
         blocks.append(
             np.stack([strips.display(states[:, None], low, high)[:, 0], mosaic.to_pixels(blurred, low, high)])
         )
@@ -43,10 +44,12 @@ def forward_process(
     return figure, caption
 
 
-def forward_states(run: Mapping, x0: np.ndarray, timesteps: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def forward_states(
+    run: Mapping, x0: np.ndarray, timesteps: np.ndarray, seed: int, power: torch.Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """x_i of the image x0 (R, R, 3, in model range) with one noise, and x0 as only blurred: two (K, R, R, 3) arrays."""
     resolution = run["resolution"]
-    process = build_process(run["process"], resolution)
+    process = build_process(run["process"], resolution, power=power)
     i = torch.as_tensor(timesteps)
     shape = (len(timesteps), 3, resolution, resolution)
     noise = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(seed)).expand(shape)

@@ -21,9 +21,9 @@ def load_denoiser(settings: Settings, model_path: str, threads: int) -> Denoiser
     """
     sampling, resolution = settings.sampling, settings.resolution
     device = pick_device(sampling.device, threads)
-    process = build_process(settings.process, resolution).to(device)
     network = UNet(resolution, **settings.network)
     prior = load_model(model_path, network, settings)
+    process = build_process(settings.process, resolution, power=prior and prior.power).to(device)
     network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     network = network.eval().requires_grad_(False)
     own = settings.process

@@ -37,8 +37,7 @@ def draw(settings: Settings, denoiser: Denoiser, steps: list[int], shard: int, c
     generator = torch.Generator(device).manual_seed(derive_seed(SAMPLE, settings.seed, shard))
     with torch.inference_mode():
         x_N = torch.randn((sampling.shard_size, 3, resolution, resolution), generator=generator, device=device)
-        if sampling.start == "prior":
-            x_N = denoiser.start(x_N, torch.tensor(steps[:1], device=device))
+        x_N = denoiser.start(x_N, torch.tensor(steps[:1], device=device), of_prior=sampling.start == "prior")
         sampler = SAMPLERS[sampling.sampler]
         options = {name: sampling[name] for name in sampler.options}
         x_0 = sampler.walk(denoiser.process, denoiser.epsilon, x_N, steps, generator, callback, **options)

@@ -58,7 +58,9 @@ class TrainingStep:
         network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         network.train()
         self.state = TrainingState(network, settings, device, prior)
-        process = build_process(settings.process, settings.resolution, image_channels).to(device)
+        process = build_process(
+            settings.process, settings.resolution, image_channels, self.state.prior and self.state.prior.power
+        ).to(device)
         own = settings.process
         self.denoiser = Denoiser(
             network, process, own.prediction, own.loss, own.range, training.precision, self.state.prior

@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from blurdiff.config.settings import Settings
+from blurdiff.diffusion import families
 from blurdiff.diffusion.denoiser import PREDICTIONS
-from blurdiff.diffusion.families import build_process
-from blurdiff.diffusion.prior import Prior, measure_prior
+from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
 from blurdiff.runtime.arrays import open_images
 from blurdiff.runtime.devices import pick_device
@@ -136,15 +136,12 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
 
 
 def prior_of(images: np.ndarray, settings: Settings, ranks: Ranks) -> Prior | None:
-    """The prior of the training images where the prediction has one: computed once, for all processes. A checkpoint
-    and the model hold it, so that nothing that comes later depends on how it was rounded here."""
+    """The prior of the training images where prediction or process need it: computed once, for all processes. A
+    checkpoint and the model hold it, so that nothing that comes later depends on how it was rounded here."""
     process = settings.process
-    if not PREDICTIONS[process.prediction].of_prior:
+    if not (PREDICTIONS[process.prediction].of_prior or process.of_images):
         return None
-    prior = None
-    if ranks.is_first:
-        prior = measure_prior(images, build_process(process, settings.resolution, images.shape[-1]), process.range)
-    return ranks.broadcast(prior)
+    return ranks.broadcast(families.prior_of(process, images) if ranks.is_first else None)
 
 
 def resume(folder: Path, state, device, iterations: int, ranks) -> None:
