@@ -7,19 +7,27 @@ from pathlib import Path
 import pytest
 
 from blurdiff.cli import main
+from blurdiff.evaluation.records import STUDY_COLUMNS
 
 
 @pytest.fixture
 def make(tmp_path, capsys):
-    """Run the stage; gives (status, rows of the CSV by run and metric, Markdown or the error)."""
+    """Run the stage; gives (status, rows of the CSV by run and metric, Markdown or the error).
 
-    def make(paths):
+    Rows of another sampler than the runs' own have its name in their key as well.
+    """
+
+    def make(paths, studies=()):
         output, markdown = tmp_path / "differences.csv", tmp_path / "differences.md"
         arguments = ["--name=differences", "--evaluations", *paths, f"--output={output}", f"--markdown={markdown}"]
+        arguments += ["--studies", *studies] if studies else []
         if main(["table", *arguments]):
             assert not output.exists() and not markdown.exists()
             return 1, {}, capsys.readouterr().err
-        rows = {(row["run"], row["metric"]): row for row in csv.DictReader(output.open())}
+        rows = {}
+        for row in csv.DictReader(output.open()):
+            other = [] if row["sampler"] == "reverse-diffusion" else [row["sampler"]]
+            rows[row["run"], row["metric"], *other] = row
         return 0, rows, markdown.read_text()
 
     return make
@@ -61,7 +69,8 @@ def test_differences_and_intervals(make, write, none, quartic, expected, shown):
         assert (row["seeds"], row["against"], row["better"]) == (str(expected[0]), "bedroom_none", "lower")
     recall = rows["bedroom_quartic", "recall"]
     assert [recall[key] for key in ("seeds", "difference", "low", "high")] == ["0", "", "", ""]
-    assert f"| bedroom (synthetic) | bedroom_quartic | bedroom_none | {expected[0]} | {shown} |" in text
+    about = f"bedroom_quartic | bedroom_none | reverse diffusion, 20 steps | {expected[0]}"
+    assert f"| bedroom (synthetic) | {about} | {shown} |" in text
     assert "95 %" in text and "no interval" not in text and "eft out" not in text and "nan" not in text
 
 
@@ -70,7 +79,34 @@ def test_one_seed_has_no_interval(make, write):
     row = rows["bedroom_log", "frechet"]
     assert [row[key] for key in ("seeds", "difference", "std", "low", "high")] == ["1", "-2.5", "", "", ""]
     assert "ne seed: no interval" in text and "95 %" not in text
-    assert "| bedroom_log | bedroom_none | 1 | −2.50 | −0.0250 | – |" in text
+    assert "| bedroom_log | bedroom_none | reverse diffusion, 20 steps | 1 | −2.50 | −0.0250 | – |" in text
+
+
+def test_the_samplers_of_the_studies_are_compared_as_well(make, write, tmp_path):
+    values = {("none", 0): (3, 30), ("none", 1): (3, 40), ("log", 0): (2, 35), ("log", 1): (1, 47)}
+    studies = []
+    for (f_type, seed), found in values.items():
+        studies.append(str(tmp_path / f"{f_type}{seed}.csv"))
+        with open(studies[-1], "w", newline="") as file:
+            writer = csv.DictWriter(file, STUDY_COLUMNS)
+            writer.writeheader()
+            for (sampler, grid, n_steps), value in zip(
+                [("ancestral", "uniform", 5), ("ode-heun", "information", 7)], found, strict=True
+            ):
+                row = dict.fromkeys(STUDY_COLUMNS, 0) | {"run": f"bedroom_{f_type}", "seed": seed, "sampler": sampler}
+                writer.writerow(
+                    row | {"grid": grid, "n_steps": n_steps, "value": value, "n_samples": 96, "metric": "F"}
+                )
+    assert "seed 1, which has no evaluation here" in make(write("none", [4.0]), studies)[2]
+    paths = write("none", [4.0, 6.0]) + write("log", [5.0, 9.0])
+    _, rows, text = make(paths, studies)
+    assert list(rows)[3:] == [("bedroom_log", "frechet", "ancestral"), ("bedroom_log", "frechet", "ode-heun")]
+    # −1 and −2: mean −1.5, deviation √½, half the interval 12.7062 · √½/√2; 5 and 7 likewise with √2.
+    for name, expected in (("ancestral", (-1.5, -7.8531, 4.8531)), ("ode-heun", (6, -6.7062, 18.7062))):
+        row = rows["bedroom_log", "frechet", name]
+        assert [float(row[key]) for key in ("difference", "low", "high")] == pytest.approx(expected, abs=1e-4)
+        assert row["n_samples"] == "96"
+    assert "| ODE, Heun, information grid, 7 steps | 2 | +6.00 [−6.71, +18.71] |" in text
 
 
 def test_a_number_that_one_of_a_pair_lacks_is_no_pair(make, write):

@@ -145,6 +145,11 @@ def trained_settings(wildcards, threads):
     return settings_files(*(SETTINGS[run, seed] for run in RUNS for seed in SEEDS))
 
 
+def files_of_runs(name, several):
+    """A file of each of the runs and seeds."""
+    return [f"<results>/runs/{settings.run}/seed{settings.seed}/{name}" for settings in several]
+
+
 def identity(settings, *keys):
     """What decides a result: these keys of a run's settings, of sections what differs from the defaults, and what is
     in the tables that they name: one that replaces another may be older."""

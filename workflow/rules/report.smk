@@ -3,7 +3,8 @@
 
 rule table:
     input:
-        expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
+        evaluations=expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
+        studies=lambda wildcards: files_of_runs("samplers.csv", STUDIED if TABLES[wildcards.table].studies else []),
     output:
         csv=report(
             "<results>/{table}.csv",
@@ -23,9 +24,11 @@ rule table:
         title=lambda wildcards, threads: TABLES[wildcards.table].title,
         caption=lambda wildcards, threads: TABLES[wildcards.table].caption,
         settings=trained_settings,
+        studies=lambda wildcards, input: "--studies" if input.studies else "",
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} table --name {wildcards.table} --evaluations {input:q} --settings {params.settings:q} "
+        "{params.blurdiff} table --name {wildcards.table} --evaluations {input.evaluations:q} {params.studies} "
+        "{input.studies:q} --settings {params.settings:q} "
         "--output {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
 
 

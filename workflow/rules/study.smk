@@ -1,7 +1,8 @@
 # Beyond the paper: what other samplers and grids of timesteps make of the same trained models.
 
 STUDY = config["sampler_study"]
-STUDIED = [SETTINGS[run, SEEDS[0]] for run in STUDY["runs"]]
+FIRST = [SETTINGS[run, SEEDS[0]] for run in STUDY["runs"]]
+STUDIED = [SETTINGS[run, seed] for run in STUDY["runs"] for seed in SEEDS] if STUDY["seeds"] == "all" else FIRST
 
 
 rule sampler_study:
@@ -44,7 +45,7 @@ rule sampler_study:
 
 rule samplers:
     input:
-        expand("<results>/runs/{run}/seed{seed}/samplers.csv", run=STUDY["runs"], seed=SEEDS[0]),
+        files_of_runs("samplers.csv", STUDIED),
     output:
         csv=report("<results>/samplers.csv", caption="../report/samplers.rst", category="Samplers"),
         png=report("<results>/figures/samplers.png", caption="../report/samplers.rst", category="Samplers"),
@@ -69,11 +70,11 @@ rule samplers:
 
 rule failures:
     input:
-        evaluations=expand("<results>/runs/{run}/seed{seed}/fid.json", run=STUDY["runs"], seed=SEEDS[0]),
-        samples=expand("<results>/runs/{run}/seed{seed}/samples.npz", run=STUDY["runs"], seed=SEEDS[0]),
-        images=[f"<results>/data/{settings.dataset}/images.npy" for settings in STUDIED],
-        studies=expand("<results>/runs/{run}/seed{seed}/samplers.csv", run=STUDY["runs"], seed=SEEDS[0]),
-        drawn=expand("<results>/runs/{run}/seed{seed}/samplers.npz", run=STUDY["runs"], seed=SEEDS[0]),
+        evaluations=files_of_runs("fid.json", FIRST),
+        samples=files_of_runs("samples.npz", FIRST),
+        images=[f"<results>/data/{settings.dataset}/images.npy" for settings in FIRST],
+        studies=files_of_runs("samplers.csv", FIRST),
+        drawn=files_of_runs("samplers.npz", FIRST),
     output:
         csv=report("<results>/failures.csv", caption="../report/failures.rst", category="What breaks"),
         markdown="<results>/failures.md",
@@ -89,8 +90,8 @@ rule failures:
         mem_mb=2000,
         runtime=30,
     params:
-        identity=[identity(settings) for settings in STUDIED],
-        settings=lambda wildcards, threads: settings_files(*STUDIED),
+        identity=[identity(settings) for settings in FIRST],
+        settings=lambda wildcards, threads: settings_files(*FIRST),
         blurdiff=blurdiff,
     shell:
         "{params.blurdiff} failures --evaluations {input.evaluations:q} --samples {input.samples:q} "

@@ -15,6 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", choices=TABLES, default="table1", help="which table (default: %(default)s)")
     parser.add_argument("--evaluations", nargs="+", required=True, metavar="JSON",
                         help="fid.json of every run and seed, in the order of the table's rows")  # fmt: skip
+    parser.add_argument("--studies", nargs="+", default=[], metavar="CSV",
+                        help="samplers.csv of some of these runs, for tables that show other samplers too")  # fmt: skip
     parser.add_argument("--settings", nargs="+", default=[], metavar="JSON",
                         help="the settings that the runs should have been made with; others are an error")  # fmt: skip
     parser.add_argument("--output", required=True, metavar="CSV", help="tidy table to write")
@@ -30,7 +32,9 @@ def run(arguments: argparse.Namespace) -> None:
     evaluations = [tables.read_evaluation(path) for path in arguments.evaluations]
     if arguments.settings:
         tables.check_settings(evaluations, read_runs(arguments.settings))
-    table, markdown = figures.function(summaries.TABLES[arguments.name].make)(evaluations)
+    entry = summaries.TABLES[arguments.name]
+    studies = [tables.study_evaluations(arguments.studies, evaluations)] if entry.studies else []
+    table, markdown = figures.function(entry.make)(evaluations, *studies)
     with files.atomic_path(arguments.output) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     files.write_text(arguments.markdown, markdown)

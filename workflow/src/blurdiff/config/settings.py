@@ -408,6 +408,11 @@ class StudyConfig(Section):
         [10, 25, 50], list_of(integer(1), empty=False, unique=True), "numbers of steps to try with each sampler"
     )
     n_samples: int = key(1000, integer(2), "images per sampler and number of steps")
+    seeds: str = key(
+        "first",
+        one_of("first", "all"),
+        "of each run: the model of the first seed, or those of all seeds, for intervals in `differences.csv`",
+    )
 
 
 @dataclass(frozen=True)

@@ -2,48 +2,64 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from blurdiff.config.made import STRIPS
+from blurdiff.config.settings import SAMPLERS
 from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import METRICS, label
 from blurdiff.reporting import labels, metrics, tables
 
 LEVEL = 0.95  # of the intervals
-COLUMNS = [*metrics.ABOUT_RUN, "prediction", "loss", "against", "metric", "name", "better", "seeds", "difference",
-           "std", "low", "high"]  # fmt: skip
+COLUMNS = [*metrics.ABOUT_RUN, "grid", "prediction", "loss", "against", "metric", "name", "better", "seeds",
+           "difference", "std", "low", "high"]  # fmt: skip
 # Settings that may differ within a pair: what a blur is, and what says nothing of the samples.
 BLUR = ("family", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order", "sigma", "power",
-        "sigma_max")  # fmt: skip
+        "sigma_max", "snr_tilt", "noise_shape")  # fmt: skip
 MAY_DIFFER = {"seed", *(f"process.{key}" for key in BLUR), *STRIPS}
 
 
-def make(evaluations: Sequence[Mapping]) -> tuple[pd.DataFrame, str]:
-    """A row for each blurred run and metric, and the same to read; `std` is that of the pairs' differences.
+def make(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = ()) -> tuple[pd.DataFrame, str]:
+    """A row for each blurred run, sampler and metric, and the same to read; `std` is that of the pairs' differences.
 
-    Runs without a run without blur beside them are in the Markdown alone. Raises UserError as Table 1 does, and when an
+    Compared are the runs' own samples, and those of each sampler of the studies (tables.study_evaluations). Runs
+    without a run without blur beside them are in the Markdown alone. Raises UserError as Table 1 does, and when an
     evaluation does not say what its samples were made with.
     """
-    groups = list(tables.group_runs(evaluations).values())
     rows, left_out = [], []
-    for group in groups:
-        if is_without_blur(group[0]):
-            continue
-        partners = [one for one in groups if is_without_blur(one[0]) and shared(one[0]) == shared(group[0])]
-        found = compare(group, partners)
-        rows += found
-        if not found:
-            left_out.append(group[0]["run"])
+    for drawn in (evaluations, *studies):
+        groups = list(tables.group_runs(drawn).values())
+        for group in groups:
+            if is_without_blur(group[0]):
+                continue
+            found = compare(group, partners_of(group[0], groups))
+            rows += found
+            if not found:
+                left_out.append(group[0]["run"])
+    left_out = labels.distinct(left_out)
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
     return table, render(table, left_out)
 
 
 def is_without_blur(run: Mapping) -> bool:
     """Whether a run is what others are compared with."""
-    return run["family"] == "blur" and run["f_type"] == "none"
+    return run["family"] == "blur" and run["f_type"] == "none" and not setting(run, "process.snr_tilt")
+
+
+def setting(run: Mapping, key: str) -> Any:
+    """One of those that an evaluation's samples were made with; None where it does not say."""
+    return (run.get("made_with") or {}).get(key)
+
+
+def partners_of(run: Mapping, groups: Sequence[Sequence[Mapping]]) -> list[Sequence[Mapping]]:
+    """The runs that a run may be compared with, those first that know as much of the images as it does."""
+    partners = [one for one in groups if is_without_blur(one[0]) and shared(one[0]) == shared(run)]
+    tilted = [setting(one, "process.snr_tilt") is not None for one in (run, *(one[0] for one in partners))]
+    return [one for _, one in sorted(zip(tilted[1:], partners, strict=True), key=lambda pair: pair[0] != tilted[0])]
 
 
 def shared(evaluation: Mapping) -> dict:
@@ -62,6 +78,7 @@ def compare(group: Sequence[Mapping], partners: Sequence[Sequence[Mapping]]) -> 
         pairs = [(own[seed], other[seed]) for seed in own if seed in other]
         if pairs:
             about = {key: group[0][key] for key in COLUMNS if key in group[0]} | {"against": partner[0]["run"]}
+            about["grid"] = setting(group[0], "sampling.grid")
             network = group[0]["network"]
             return [
                 about
@@ -90,15 +107,31 @@ def render(table: pd.DataFrame, left_out: Sequence[str]) -> str:
     """Markdown: a caption, and a line for each run, a column for each metric."""
     shown = table.drop_duplicates("metric")
     better = {"lower": "↓", "higher": "↑"}
-    lines = [["data", "run", "against", "seeds", *(f"{one['name']} {better[one['better']]}" for one in records(shown))]]
-    lines.append(["---", "---", "---", "---:", *["---:"] * len(shown)])
-    for (_, run), part in table.groupby(["dataset", "run"], sort=False):
+    lines = [
+        [
+            "data",
+            "run",
+            "against",
+            "sampler",
+            "seeds",
+            *(f"{one['name']} {better[one['better']]}" for one in records(shown)),
+        ]
+    ]
+    lines.append(["---", "---", "---", "---", "---:", *["---:"] * len(shown)])
+    for (_, run, *_), part in table.groupby(["dataset", "run", "sampler", "grid", "n_steps"], sort=False, dropna=False):
         own = {one["metric"]: one for one in records(part)}
         first, seeds = part.iloc[0], part["seeds"].max()
-        about = [labels.data_label(first), run, first["against"], str(seeds)]
+        about = [labels.data_label(first), run, first["against"], sampler_label(first), str(seeds)]
         lines.append([*map(labels.markdown, about), *(cell(own.get(name), seeds) for name in shown["metric"])])
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines) if len(table) else ""
     return f"{caption(table, left_out)}\n" + (f"\n{body}" if body else "")
+
+
+def sampler_label(row: Mapping) -> str:
+    """Sampler, number of steps, and the grid where it is not the uniform one."""
+    name = SAMPLERS.get(row["sampler"], row["sampler"])
+    grid = [f"{row['grid']} grid"] if row["grid"] not in (None, "uniform") else []
+    return ", ".join([name, *grid, f"{labels.either([row['n_steps']])} steps"])
 
 
 def records(table: pd.DataFrame) -> list[dict]:

@@ -11,8 +11,7 @@ from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
 from blurdiff.config.made import check_model_beside
 from blurdiff.config.settings import SAMPLERS, Settings
 from blurdiff.errors import UserError
-from blurdiff.evaluation.records import STUDY_COLUMNS
-from blurdiff.reporting import inputs, labels, style
+from blurdiff.reporting import inputs, labels, style, tables
 
 
 def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> pd.DataFrame:
@@ -25,9 +24,7 @@ def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> pd.DataFrame
     frames = []
     for path, settings in zip(paths, runs, strict=True):
         check_model_beside(path, settings)
-        frame = inputs.read_csv(path, "delete it and run again")
-        if tuple(frame.columns) != STUDY_COLUMNS or frame.empty:
-            raise UserError(f"{path} is not a study of samplers; delete it and run again")
+        frame = tables.read_study(path)
         frames.append(frame)
         tried = frame[["sampler", "grid", "eta", "n_steps"]].values.tolist()
         if tried != frames[0][["sampler", "grid", "eta", "n_steps"]].values.tolist():
@@ -49,13 +46,18 @@ def method_label(row: Mapping) -> str:
 
 
 def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
-    """One panel per run, one line per sampler and grid, both axes logarithmic; returns figure and caption."""
+    """One panel per run, one line per sampler and grid, both axes logarithmic; returns figure and caption.
+
+    A line is the mean over seeds, and where there are several the band around it their deviation.
+    """
+    n_seeds = len({run["seed"] for run in runs})
+    runs = list({run["run"]: run for run in runs}.values())
     table = table.assign(method=table.apply(method_label, axis=1))
     methods = list(dict.fromkeys(table["method"]))
     looks = list(style.SCHEDULE_LOOKS.values()) + style.OTHER_LOOKS
     palette = {method: looks[k % len(looks)][0] for k, method in enumerate(methods)}
     dashes = {method: looks[k % len(looks)][1] for k, method in enumerate(methods)}
-    names = labels.run_labels(runs)
+    names = labels.run_labels(runs, with_seed=False)
     columns = min(len(runs), 4)
     lines = -(-len(runs) // columns)
     figure = Figure(figsize=(style.TEXT_WIDTH, 0.6 + 2.0 * lines), layout="constrained")
@@ -65,10 +67,11 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
         empty.remove()
     several_sets = len({run["dataset"] for run in runs}) > 1
     for axis, run, name in zip(axes, runs, names, strict=True):
-        rows = table[(table["run"] == run["run"]) & (table["seed"] == run["seed"])]
+        rows = table[table["run"] == run["run"]]
         seaborn.lineplot(
             rows, x="evaluations", y="value", hue="method", style="method", palette=palette, dashes=dashes,
-            markers=False, marker="o", markersize=4, errorbar=None, legend=axis is axes[-1], ax=axis,
+            markers=False, marker="o", markersize=4, errorbar="sd" if n_seeds > 1 else None, legend=axis is axes[-1],
+            ax=axis,
         )  # fmt: skip
         if rows["floor"].notna().any():
             axis.axhline(rows["floor"].iloc[0], color=style.GREY, linewidth=0.8, linestyle=":")
@@ -84,10 +87,11 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))
+    seeds = f"Mean over {n_seeds} seeds, the band ± one standard deviation" if n_seeds > 1 else "One seed"
     floor = " Dotted: as many real images against all the others." if table["floor"].notna().any() else ""
     caption = (
         f"{table['metric'].iloc[0]} of {table['n_samples'].iloc[0]:,} samples against the number of network evaluations"
-        f" an image, by sampler and grid of timesteps; lower is better, both axes logarithmic.{floor} One seed, and the"
+        f" an image, by sampler and grid of timesteps; lower is better, both axes logarithmic.{floor} {seeds}, and the"
         f" same initial noise everywhere. Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
     )
     return figure, caption

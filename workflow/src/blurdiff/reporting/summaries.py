@@ -13,6 +13,7 @@ class Table(NamedTuple):
     title: str  # what is in it, for the command's help and for Snakemake's report
     make: str  # "module:function" from evaluations (tables.read_evaluation) to a tidy DataFrame and Markdown
     caption: str  # what stands in its columns, in reStructuredText
+    studies: bool = False  # whether `make` also takes the rows of the studies of samplers
 
 
 TABLES = {
@@ -31,6 +32,7 @@ TABLES = {
         "Runs with the same seed share initial weights, the order of the data and the noise. *difference* is a run's"
         " number minus that of *against*, its run without blur, as the mean over *seeds* such pairs; *low* and *high*"
         " are the ends of the 95 % t interval, for which it takes two seeds or more; *better* says which way the"
-        " metric is better.",
+        " metric is better. First each run's own samples, then those of the study of samplers.",
+        studies=True,
     ),
 }  # fmt: skip

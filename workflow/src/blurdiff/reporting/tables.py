@@ -10,7 +10,7 @@ from blurdiff.config.made import SAMPLES, STRIPS, check_made
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import records
-from blurdiff.reporting import labels
+from blurdiff.reporting import inputs, labels
 
 # Table 1 of the paper: FID of 10,000 samples at 64×64, by data set, schedule and f(N) as printed.
 PAPER_FID = {
@@ -48,6 +48,36 @@ def read_evaluation(path: str) -> dict:
         if isinstance(row[key], bool) or not isinstance(row[key], int | float) or not math.isfinite(row[key]):
             raise UserError(f"{path}: {key} is {row[key]!r}, not a finite number; look at the run, evaluate it again")
     return row
+
+
+def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> list[list[dict]]:
+    """What the studies of samplers found, as evaluations like those of the same runs: a list for each sampler and
+    number of steps. They have the Fréchet distance alone.
+
+    Raises UserError for a study of a run that is not among `evaluations`.
+    """
+    own = {(each["run"], each["seed"]): each for each in evaluations}
+    found: dict[tuple, list[dict]] = {}
+    for path in paths:
+        for row in read_study(path).to_dict("records"):
+            if (row["run"], row["seed"]) not in own:
+                raise UserError(f"{path}: is of run {row['run']}, seed {row['seed']}, which has no evaluation here")
+            drawn = {key: row[key] for key in ("sampler", "grid", "eta", "n_steps")}
+            run = own[row["run"], row["seed"]]
+            made_with = run.get("made_with", {}) | {f"sampling.{key}": value for key, value in drawn.items()}
+            nothing = {"floor_mean": None, "floor_std": None, "floor_n": None, "error": None, "others": {}}
+            numbers = {key: row[key] for key in ("value", "n_samples", "metric")}
+            each = run | drawn | numbers | nothing | {"made_with": made_with, "path": str(path)}
+            found.setdefault(tuple(drawn.values()), []).append(each)
+    return list(found.values())
+
+
+def read_study(path: str) -> pd.DataFrame:
+    """A samplers.csv; UserError when it is no whole study."""
+    frame = inputs.read_csv(path, "delete it and run again")
+    if tuple(frame.columns) != records.STUDY_COLUMNS or frame.empty:
+        raise UserError(f"{path} is not a study of samplers; delete it and run again")
+    return frame
 
 
 def check_settings(evaluations: Sequence[Mapping], runs: Sequence[Settings]) -> None:
