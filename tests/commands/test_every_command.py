@@ -18,6 +18,7 @@ from archive_server import ArchiveServer, make_zip
 
 from blurdiff.cli import STAGES, main
 from blurdiff.config.runs import check_config, resolve_runs
+from blurdiff.config.settings import with_keys
 from blurdiff.network import conversion
 from blurdiff.network.unet import UNet
 
@@ -28,7 +29,7 @@ CONFIG = {
     "results": ".",
     "store": "store",
     "datasets": {"photos": {"lmdb": "photos_lmdb"}},
-    "process": {"n_timesteps": 4},
+    "process": {"n_timesteps": 4, "snr_tilt": 0.5},
     "network": NETWORK,
     "training": {"iterations": 2, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
     "sampling": {"n_samples": 2, "shard_size": 2, "n_steps": 2, "n_strip": 1, "n_snapshots": 2},
@@ -68,12 +69,15 @@ CASES = [
     ("failures --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy"
      " --studies study.csv --drawn drawn.npz --csv failures.csv --markdown failures.md --output failures.png"
      " --pdf failures.pdf --caption caption.md", "failures.csv failures.md failures.png failures.pdf caption.md"),
+    ("tilt --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy"
+     f" --studies study.csv --csv tilt.csv --markdown table.md {FIGURE.format('tilt')}",
+     "tilt.csv table.md tilt.png tilt.pdf tilt.md"),
     ("table --evaluations fid.json --output table.csv --markdown table.md", "table.csv table.md"),
     (f"figure --name figure1 --strips strips.npz --settings runs.json {FIGURE.format('figure1')}",
      "figure1.png figure1.pdf figure1.md"),
     ("audit --resolution 16 --n-timesteps 100 --output operator.png operator.pdf", "operator.png operator.pdf"),
     ("benchmark --quick --stages process --output benchmark.csv", "benchmark.csv"),
-    ("import-checkpoint --checkpoint theirs.ckpt --settings run.json --output theirs.safetensors",
+    ("import-checkpoint --checkpoint theirs.ckpt --settings theirs.json --output theirs.safetensors",
      "theirs.safetensors"),
     ("draw theirs.safetensors --n 1 --output theirs.png", "theirs.png"),
     ("export-diffusers --model theirs.safetensors --output diffusers",
@@ -114,6 +118,8 @@ def workplace(tmp_path_factory):
         [settings] = resolve_runs(check_config(CONFIG))
         (folder / "run.json").write_text(json.dumps(settings.as_dict()))
         (folder / "runs.json").write_text(json.dumps([settings.as_dict()]))
+        theirs = with_keys(settings, "process", snr_tilt=None)  # a checkpoint says nothing of the images
+        (folder / "theirs.json").write_text(json.dumps(theirs.as_dict()))
         save_their_checkpoint(folder / "theirs.ckpt")
         yield folder, {"url": server.url, "samplers": json.dumps([{"sampler": "ddim"}])}
         server.shutdown()

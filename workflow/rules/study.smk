@@ -4,6 +4,8 @@ STUDY = config["sampler_study"]
 FIRST = [SETTINGS[run, SEEDS[0]] for run in STUDY["runs"]]
 STUDIED = [SETTINGS[run, seed] for run in STUDY["runs"] for seed in SEEDS] if STUDY["seeds"] == "all" else FIRST
 
+TILTED = [settings for settings in SETTINGS.values() if settings.process.snr_tilt is not None]
+
 
 rule sampler_study:
     input:
@@ -96,5 +98,37 @@ rule failures:
     shell:
         "{params.blurdiff} failures --evaluations {input.evaluations:q} --samples {input.samples:q} "
         "--images {input.images:q} --studies {input.studies:q} --drawn {input.drawn:q} --settings {params.settings:q} "
+        "--csv {output.csv:q} --markdown {output.markdown:q} --output {output.png:q} --pdf {output.pdf:q} "
+        "--caption {output.caption:q} > {log:q} 2>&1"
+
+
+rule tilt:
+    input:
+        evaluations=files_of_runs("fid.json", TILTED),
+        samples=files_of_runs("samples.npz", TILTED),
+        images=[f"<results>/data/{settings.dataset}/images.npy" for settings in TILTED],
+        studies=files_of_runs("samplers.csv", [settings for settings in STUDIED if settings in TILTED]),
+    output:
+        csv=report("<results>/tilt.csv", caption="../report/tilt.rst", category="Is coarse to fine better?"),
+        markdown="<results>/tilt.md",
+        png=report("<results>/figures/tilt.png", caption="../report/tilt.rst", category="Is coarse to fine better?"),
+        pdf="<results>/figures/tilt.pdf",
+        caption="<results>/figures/tilt.md",
+    log:
+        "<logs>/figures/tilt.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        identity=[identity(settings) for settings in TILTED],
+        settings=lambda wildcards, threads: settings_files(*TILTED),
+        studies=lambda wildcards, input: "--studies" if input.studies else "",
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} tilt --evaluations {input.evaluations:q} --samples {input.samples:q} "
+        "--images {input.images:q} {params.studies} {input.studies:q} --settings {params.settings:q} "
         "--csv {output.csv:q} --markdown {output.markdown:q} --output {output.png:q} --pdf {output.pdf:q} "
         "--caption {output.caption:q} > {log:q} 2>&1"

@@ -35,6 +35,7 @@ STAGES = {
     "export-diffusers": "a model to a folder that diffusers' UNet2DModel reads",
     "samplers": "sampler studies to one table and figure",
     "failures": "what breaks by schedule, prediction and sampler: one table and figure",
+    "tilt": "distance by the spectral tilt of the process: one table and figure",
     "plan": "what a config will cost before anything starts, and how far it is",
     "store": "show the store of trained models; remove what no config needs",
     "settings": "print the resolved settings of a config file's runs",

@@ -64,16 +64,20 @@ def rows(settings: Settings, quick: bool, threads: int = 1) -> list[Row]:
 
 def fast(device, threads: int, settings: Settings) -> Work:
     """The step and the feed that the stage `train` uses."""
+    from blurdiff.diffusion.families import prior_of
     from blurdiff.runtime.devices import pick_device
     from blurdiff.training.feed import batches
     from blurdiff.training.step import TrainingStep
 
     training, device = settings["training"], pick_device(device.type, threads)
-    step = TrainingStep(settings, device)
-    feed = batches(random_images(settings["resolution"]), training, settings["seed"], 0, step.own, device)
+    images = random_images(settings["resolution"])
+    prior = prior_of(settings.process, images)
+    step = TrainingStep(settings, device, prior=prior)
+    feed = batches(images, training, settings["seed"], 0, step.own, device)
 
     def counted() -> None:
-        eager = TrainingStep(with_keys(settings, "training", compile=False), device) if step.compiled else step
+        plain = with_keys(settings, "training", compile=False)
+        eager = TrainingStep(plain, device, prior=prior) if step.compiled else step
         eager(next(feed))
 
     def finite() -> None:

@@ -12,6 +12,7 @@ from blurdiff.config.keys import check_names
 from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import schedules
 from blurdiff.diffusion.basis import Basis, make_basis
+from blurdiff.diffusion.denoiser import PREDICTIONS
 from blurdiff.diffusion.prior import Prior, measure_prior
 from blurdiff.diffusion.process import Process, shifted
 from blurdiff.errors import UserError
@@ -218,7 +219,10 @@ def build_process(settings: ProcessConfig, resolution: int, channels: int = 3, p
     return FAMILIES[settings.family](settings, resolution, channels, power)
 
 
-def prior_of(settings: ProcessConfig, images: np.ndarray) -> Prior:
-    """The prior of images, uint8 (n, R, R, C), in the basis and range of a process, which may be made from it."""
+def prior_of(settings: ProcessConfig, images: np.ndarray) -> Prior | None:
+    """The prior of images, uint8 (n, R, R, C), in the basis and range of a process; None where neither the process nor
+    what its network predicts is made from it."""
+    if not (settings.of_images or PREDICTIONS[settings.prediction].of_prior):
+        return None
     modes = replace(settings, snr_tilt=None, noise_shape=0.0)
     return measure_prior(images, build_process(modes, images.shape[1], images.shape[3]), settings.range)

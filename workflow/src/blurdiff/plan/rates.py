@@ -22,6 +22,7 @@ from blurdiff.config.settings import Settings, with_keys
 from blurdiff.data import lsun, sources
 from blurdiff.data.preprocess import squash
 from blurdiff.data.scenes import draw_files
+from blurdiff.diffusion.families import prior_of
 from blurdiff.evaluation.features import FeatureNetwork, compute, load_network
 from blurdiff.evaluation.frechet import frechet_distance
 from blurdiff.network.unet import UNet
@@ -116,8 +117,10 @@ def steps(settings: Settings, kind: str, seconds: float, compiled: bool) -> Rate
 
     def train(batch: int) -> Callable[[], object]:
         changed = {"batch_size": batch, "micro_batch_size": None, "compile": compiled, "gpus": 1, "nodes": 1}
-        step = TrainingStep(with_keys(settings, "training", **changed), device)
-        images = torch.randint(0, 256, (batch, resolution, resolution, 3), dtype=torch.uint8, device=device)
+        images = torch.randint(0, 256, (batch, resolution, resolution, 3), dtype=torch.uint8)
+        prior = prior_of(settings.process, images.numpy())
+        step = TrainingStep(with_keys(settings, "training", **changed), device, prior=prior)
+        images = images.to(device)
         return lambda: step(images)
 
     def sample(batch: int) -> Callable[[], object]:

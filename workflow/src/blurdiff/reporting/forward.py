@@ -28,8 +28,8 @@ def forward_process(
         x0 = low + (high - low) * np.asarray(real[image_index], np.float64) / 255
         # Denser towards the image, where most of what can be seen happens.
         steps = (run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int)
-        power = prior_of(run["process"], real).power if run["process"].of_images else None
-        states, blurred = forward_states(run, x0, steps, seed, power)
+        prior = prior_of(run["process"], real)
+        states, blurred = forward_states(run, x0, steps, seed, prior and prior.power)
         blocks.append(
             np.stack([strips.display(states[:, None], low, high)[:, 0], mosaic.to_pixels(blurred, low, high)])
         )

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion import families
-from blurdiff.diffusion.denoiser import PREDICTIONS
 from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
 from blurdiff.runtime.arrays import open_images
@@ -90,7 +89,9 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
     training = settings.training
     device = pick_device(training.device, max(1, threads // ranks.local_size))
     images = open_images(images_path, settings.resolution)
-    step = TrainingStep(settings, device, images.shape[-1], ranks.rank, ranks.size, prior_of(images, settings, ranks))
+    step = TrainingStep(
+        settings, device, images.shape[-1], ranks.rank, ranks.size, shared_prior(images, settings, ranks)
+    )
     state = step.state
     resume(folder, state, device, training.iterations, ranks)
     step.model = ranks.share_gradients(step.model)
@@ -135,13 +136,10 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
     return True
 
 
-def prior_of(images: np.ndarray, settings: Settings, ranks: Ranks) -> Prior | None:
+def shared_prior(images: np.ndarray, settings: Settings, ranks: Ranks) -> Prior | None:
     """The prior of the training images where prediction or process need it: computed once, for all processes. A
     checkpoint and the model hold it, so that nothing that comes later depends on how it was rounded here."""
-    process = settings.process
-    if not (PREDICTIONS[process.prediction].of_prior or process.of_images):
-        return None
-    return ranks.broadcast(families.prior_of(process, images) if ranks.is_first else None)
+    return ranks.broadcast(families.prior_of(settings.process, images) if ranks.is_first else None)
 
 
 def resume(folder: Path, state, device, iterations: int, ranks) -> None:

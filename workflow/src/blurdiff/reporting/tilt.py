@@ -1,0 +1,271 @@
+"""Is coarse to fine better? Distance by the spectral tilt p, in pairs of the same seed: a table and a figure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from blurdiff.config.settings import Settings
+from blurdiff.diffusion import families
+from blurdiff.diffusion.timesteps import snr_crossings
+from blurdiff.errors import UserError
+from blurdiff.evaluation.metrics import FRECHET, METRICS, label
+from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
+from blurdiff.reporting import labels, metrics, tables
+from blurdiff.reporting.differences import cell, difference, interval, sampler_label, setting
+from blurdiff.reporting.style import GREY, OTHER_LOOKS, SCHEDULE_LOOKS, TEXT_WIDTH, line_style
+
+ABOUT = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
+         "n_steps", "n_samples"]  # fmt: skip
+COLUMNS = [*ABOUT, "metric", "name", "better", "seeds", "mean", "std", "against", "pairs", "difference", "low", "high"]
+# Together they say in which comparison a run stands: there p alone differs.
+SERIES = ["dataset", "prediction", "loss", "snr_shift", "sampler", "grid", "n_steps"]
+LOOKS = [*SCHEDULE_LOOKS.values(), *OTHER_LOOKS]
+
+
+def summarise(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = ()) -> pd.DataFrame:
+    """A row for each run with a tilt, sampler and metric: mean and deviation over seeds, and the paired difference to
+    the run with p = 0 and otherwise the same settings, with its 95 % t interval.
+
+    `evaluations` as tables.read_evaluation gives them, `studies` as tables.study_evaluations does. The frame's column
+    `values` has each seed's number. Raises UserError as Table 1 does, and when no run has a tilt.
+    """
+    rows = []
+    for drawn in (evaluations, *studies):
+        groups = [group for group in tables.group_runs(drawn).values() if tilt(group[0]) is not None]
+        known = {place(group[0]): group for group in groups}
+        for group in groups:
+            zero = known.get((*place(group[0])[:-1], 0.0))
+            rows += rows_of(group, zero if zero is not group else None)
+    if not rows:
+        raise UserError("no run has a tilt; give runs process.snr_tilt, 0 among them")
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "values"])
+    return table.astype(dict.fromkeys(["n_steps", "pairs"], "Int64"))
+
+
+def tilt(run: Mapping) -> float | None:
+    """p of a run's process; None where it has none."""
+    value = setting(run, "process.snr_tilt")
+    return None if value is None else float(value)
+
+
+def place(run: Mapping) -> tuple:
+    """Where a run stands: what it has in common with others of its comparison, and last its p."""
+    return run["dataset"], run["prediction"], run["loss"], shift(run), tilt(run)
+
+
+def shift(run: Mapping) -> float:
+    """δ of a run's process, a number."""
+    found = setting(run, "process.snr_shift")
+    return families.snr_shift(families.ProcessConfig(snr_shift=found), run["resolution"])
+
+
+def rows_of(group: Sequence[Mapping], zero: Sequence[Mapping] | None) -> list[dict]:
+    """The rows of one run, all seeds, against those of p = 0."""
+    first, own = group[0], {one["seed"]: metrics.scores(one) for one in group}
+    other = {one["seed"]: metrics.scores(one) for one in zero or ()}
+    about = {key: first[key] for key in ABOUT if key in first}
+    about |= {"snr_shift": shift(first), "snr_tilt": tilt(first), "grid": setting(first, "sampling.grid")}
+    rows = []
+    for name in own[first["seed"]]:
+        values = {seed: one[name]["value"] for seed, one in own.items() if one.get(name, {}).get("value") is not None}
+        pairs = [difference(values[seed], other[seed].get(name, {}).get("value")) for seed in values if seed in other]
+        found = interval(pairs)
+        numbers = pd.Series(list(values.values()), dtype=float)
+        rows.append(
+            about
+            | {"metric": name, "name": label(name, first["network"]), "better": METRICS[name].better}
+            | {"seeds": len(values), "mean": numbers.mean(), "std": numbers.std(ddof=1), "values": values}
+            | {"against": zero[0]["run"] if zero else None, "pairs": found["seeds"]}
+            | {key: found[key] for key in ("difference", "low", "high")}
+        )
+    return rows
+
+
+def best_against_best(table: pd.DataFrame) -> list[dict]:
+    """For each data set, prediction and sampler: the best shift of p = 0, the best of all other tilts and shifts, and
+    the paired difference of the two. Both are chosen by the mean that is compared here, which flatters the second, of
+    which there are more; other data have to confirm it."""
+    found = []
+    distances = table[table["metric"] == FRECHET]
+    for key, part in distances.groupby([name for name in SERIES if name != "snr_shift"], sort=False, dropna=False):
+        zero, others = part[part["snr_tilt"] == 0], part[part["snr_tilt"] != 0]
+        if len(zero) and len(others):
+            first, second = zero.loc[zero["mean"].idxmin()], others.loc[others["mean"].idxmin()]
+            seeds = [seed for seed in second["values"] if seed in first["values"]]
+            pairs = interval([second["values"][seed] - first["values"][seed] for seed in seeds])
+            found.append({"key": key, "zero": first, "best": second, **pairs})
+    return found
+
+
+def render(table: pd.DataFrame) -> str:
+    """Markdown: a line for each data set, prediction, shift and p, a column for each sampler, and best against best."""
+    distances = table[table["metric"] == FRECHET]
+    samplers = list(dict.fromkeys(map(sampler_label, distances.to_dict("records"))))
+    lines = [["data", "prediction", "δ", "p", *samplers], ["---", "---", "---:", "---:", *["---:"] * len(samplers)]]
+    for _, part in distances.groupby(["dataset", "prediction", "loss", "snr_shift", "snr_tilt"], sort=True):
+        first = part.iloc[0]
+        cells = {sampler_label(row): numbers(row) for row in part.to_dict("records")}
+        about = [labels.markdown(labels.data_label(first)), first["prediction"], f"{first['snr_shift']:.3g}"]
+        lines.append([*about, f"{first['snr_tilt']:g}", *(cells.get(name, "–") for name in samplers)])
+    text = [
+        f"**{distances['name'].iloc[0]} by spectral tilt p** (smaller is better; p = 0 is DDPM, p = 1 the same SNR at"
+        " all frequencies, p < 0 coarser first than DDPM). Mean over seeds ± their deviation; in brackets the 95 % t"
+        " interval of the paired difference to p = 0 with the same δ. δ shifts the log SNR of all frequencies alike.",
+        "",
+        *(f"| {' | '.join(line)} |" for line in lines),
+        "",
+    ]
+    for one in best_against_best(table):
+        zero, best = one["zero"], one["best"]
+        seeds = {name: one[name] for name in ("difference", "low", "high", "seeds")}
+        text.append(
+            f"- {labels.markdown(labels.data_label(zero))}, {zero['prediction']}, {sampler_label(zero)}: best of p = 0"
+            f" at δ = {zero['snr_shift']:.3g} ({zero['mean']:.1f}); best of the others p = {best['snr_tilt']:g}, δ ="
+            f" {best['snr_shift']:.3g} ({best['mean']:.1f}); difference {cell(seeds, one['seeds'])}"
+        )
+    text += [
+        "",
+        "The best are chosen by the very numbers that are compared, so that only other data can confirm them.",
+        "",
+    ]
+    return "\n".join(text)
+
+
+def numbers(row: Mapping) -> str:
+    """A cell of the table."""
+    spread = "" if np.isnan(row["std"]) else f" ± {row['std']:.1f}"
+    pairs = {"seeds": row["pairs"], **{key: row[key] for key in ("difference", "low", "high")}}
+    against = f" ({cell(pairs, row['pairs'])})" if row["pairs"] else ""
+    return f"{row['mean']:.1f}{spread}{against}"
+
+
+def octaves(resolution: int) -> list[tuple[int, int]]:
+    """[first, last) waves across the image, of every octave: 1, 2 to 3, 4 to 7 … up to the corners."""
+    starts = [2**k for k in range(resolution.bit_length()) if 2**k <= resolution / 2]
+    return [(start, 2 * start) for start in starts]
+
+
+def octave_power(images: np.ndarray, of_data: np.ndarray | None = None) -> np.ndarray:
+    """The power of images (n, R, R, 3) uint8 in every octave; of `of_data`, a spectrum, instead where that is given."""
+    power = radial_power_spectrum(images)[1] if of_data is None else of_data
+    return np.array([power[first:last].mean() for first, last in octaves(images.shape[1])])
+
+
+def lost_at(settings: Settings, images: np.ndarray) -> np.ndarray:
+    """The timestep at which each octave's SNR passes 1, the median over its modes, for the power of `images`.
+
+    Mode (m, n), counted from 0, has half of √((m + 1)² + (n + 1)²) waves across the image.
+    """
+    prior = families.prior_of(settings.process, images)
+    assert prior is not None
+    process = families.build_process(settings.process, settings.resolution, power=prior.power)
+    half = (np.arange(settings.resolution) + 1) / 2
+    waves = np.hypot(half[:, None], half)
+    crossing = snr_crossings(process, prior.power)[0].numpy()
+    return np.array([np.median(crossing[(waves >= a) & (waves < b)]) for a, b in octaves(settings.resolution)])
+
+
+def draw(
+    table: pd.DataFrame, runs: Sequence[Settings], samples: Sequence[np.ndarray], images: Sequence[np.ndarray]
+) -> tuple[Figure, str]:
+    """Distance against p, a panel for each data set and prediction; power of the samples by octave; and when each
+    octave is lost. `runs` are those with a tilt, of all seeds, with their samples and data. Returns the figure and its
+    caption."""
+    distances = table[table["metric"] == FRECHET]
+    usual = distances["snr_shift"].mode().iloc[0]
+    panels = list(distances.groupby(["dataset", "prediction", "loss"], sort=False))
+    datasets = labels.distinct(run.dataset for run in runs)
+    figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    for axis, (_, part) in zip(top.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        draw_distances(axis, part, usual)
+    handles = {
+        text: handle for axis in top.axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    top.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    below = bottom.subplots(1, 2 * len(datasets), squeeze=False)[0]
+    for number, dataset in enumerate(datasets):
+        own = [
+            (run, drawn, data)
+            for run, drawn, data in zip(runs, samples, images, strict=True)
+            if run.dataset == dataset and shift_of(run) == usual
+        ]
+        draw_octaves(below[2 * number], below[2 * number + 1], own)
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    seeds = len({run.seed for run in runs})
+    several = f"mean over {seeds} seeds, with the 95 % t interval of the paired difference to p = 0" if seeds > 1 else (
+        "one seed, so that nothing is known of chance"
+    )  # fmt: skip
+    caption = (
+        "Is coarse to fine better? Above: distance (smaller is better) against the spectral tilt p of the process, by"
+        f" sampler; {several}. p = 0 is DDPM, p = 1 gives all frequencies the same SNR at every timestep, p < 0 loses"
+        f" fine detail even earlier than DDPM. All have the mean log SNR of the same schedule, δ = {usual:.3g}; hollow:"
+        " the first sampler with another δ. Below, for each data set: power of the runs' own samples over that of the"
+        " data by octave (waves across the image), and the timestep at which each octave's SNR passes 1 on its way to"
+        " noise."
+        f" Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
+    )
+    return figure, caption
+
+
+def shift_of(run: Settings) -> float:
+    return families.snr_shift(run.process, run.resolution)
+
+
+def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
+    """A line for each sampler at the usual δ; the first sampler's distances at other shifts as hollow marks."""
+    for number, (_, rows) in enumerate(
+        part[part["snr_shift"] == usual].groupby(["sampler", "grid", "n_steps"], sort=False)
+    ):
+        rows = rows.sort_values("snr_tilt")
+        colour, dashes = LOOKS[number % len(LOOKS)]
+        half = (rows["high"] - rows["low"]).fillna(0) / 2
+        axis.errorbar(
+            rows["snr_tilt"], rows["mean"], yerr=half, color=colour, linestyle=line_style(dashes), capsize=2,
+            marker="o", markersize=3, elinewidth=0.8, label=labels.verbatim(sampler_label(rows.iloc[0])),
+        )  # fmt: skip
+        if number == 0:
+            others = part[(part["snr_shift"] != usual) & (part["sampler"] == rows["sampler"].iloc[0])]
+            axis.plot(others["snr_tilt"], others["mean"], "o", color=colour, markerfacecolor="none", markersize=5)
+            for one in others.to_dict("records"):
+                axis.annotate(f"δ={one['snr_shift']:.2g}", (one["snr_tilt"], one["mean"]), (4, 3), fontsize=5.5,
+                              textcoords="offset points", color=GREY)  # fmt: skip
+    first = part.iloc[0]
+    axis.set(xlabel="tilt $p$", ylabel=first["name"])
+    axis.set_title(f"{labels.verbatim(labels.data_label(first))}\n{first['prediction']}", fontsize=7)
+    axis.label_outer()
+
+
+def draw_octaves(power_axis: Axes, order_axis: Axes, own: Sequence[tuple[Settings, np.ndarray, np.ndarray]]) -> None:
+    """Power by octave and the timestep at which each is lost, a line for each octave, against p."""
+    rows: dict[tuple[str, float], list[np.ndarray]] = {}
+    order: dict[float, np.ndarray] = {}
+    resolution, data = own[0][0].resolution, own[0][2]
+    of_data = octave_power(data, power_of_data(data, 10_000)[1])
+    for run, drawn, _ in own:
+        p = float(run.process.snr_tilt or 0)
+        rows.setdefault((run.process.prediction, p), []).append(octave_power(drawn) / of_data)
+        if p not in order:
+            order[p] = lost_at(run, data)
+    predictions = labels.distinct(prediction for prediction, _ in rows)
+    for k, (first, last) in enumerate(octaves(resolution)):
+        colour = LOOKS[(k + 1) % len(LOOKS)][0]
+        text = f"{first}" if last == first + 1 else f"{first} to {last - 1}"
+        for prediction, marker in zip(predictions, "os^v", strict=False):
+            tilts = sorted(p for name, p in rows if name == prediction)
+            means = [np.mean(rows[prediction, p], axis=0)[k] for p in tilts]
+            power_axis.plot(tilts, means, color=colour, marker=marker, markersize=3, linewidth=1,
+                            linestyle="-" if prediction == predictions[0] else ":")  # fmt: skip
+        order_axis.plot(sorted(order), [order[p][k] for p in sorted(order)], color=colour, marker="o", markersize=3,
+                        label=text)  # fmt: skip
+    power_axis.axhline(1, color=GREY, linewidth=0.8)
+    power_axis.set(xlabel="tilt $p$", ylabel="power, samples / data", yscale="log")
+    order_axis.set(xlabel="tilt $p$", ylabel="timestep at which SNR = 1")
+    order_axis.legend(title="waves", fontsize=6, title_fontsize=6)
+    note = ", ".join(f"{name} {style}" for name, style in zip(predictions, ("solid", "dotted"), strict=False))
+    power_axis.set_title(f"own samples: {note}" if len(predictions) > 1 else "own samples", fontsize=7)
+    order_axis.set_title("order in which octaves are lost", fontsize=7)
