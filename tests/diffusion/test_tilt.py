@@ -53,25 +53,29 @@ def test_no_tilt_is_ddpm_to_the_bit_but_keeps_the_power():
 @pytest.mark.parametrize("p", [-1.5, 0, 1, 2])
 @pytest.mark.parametrize("shift", [0.0, 2.0])
 def test_a_tilted_process_has_its_tilt_and_the_schedules_mean_log_snr(p, shift):
-    tilts, levels = tilt_of(tilted(p, snr_shift=shift), POWER)
-    assert tilts.tolist() == pytest.approx([p] * 1000, abs=1e-9)
-    expected = np.log(ALPHA_BAR[1:] / (1 - ALPHA_BAR[1:])) + shift
-    np.testing.assert_allclose(levels, expected.astype(float), rtol=1e-7, atol=1e-9)
+    found = tilt_of(tilted(p, snr_shift=shift), POWER)
+    assert found.p.tolist() == pytest.approx([p] * 1000, abs=1e-9)
+    expected = np.log(ALPHA_BAR[1:] / (1 - ALPHA_BAR[1:])).astype(float) + shift + POWER.log().mean().item()
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-7, atol=1e-9)
+    if p == 1:  # one SNR for all
+        np.testing.assert_allclose(found.strongest, expected, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("keys", [{}, {"direction": "fine-to-coarse"}, {"direction": "reversed"}, {"snr_shift": 1.5}])
 def test_the_papers_processes_have_a_tilt_at_every_timestep(keys):
     """By numpy's line through (log S, log SNR). D makes coarse first stronger, 1 − D and the reversed D turn it."""
     process = build(R, 1, **keys)
-    tilts, levels = tilt_of(process, POWER)
+    found = tilt_of(process, POWER)
     log_power = POWER.log().numpy().ravel()
     for i in (10, 500, 1000):
         log_alpha = process.log_alpha_bar(at(i)).numpy().ravel()
-        slope, intercept = np.polyfit(log_power - log_power.mean(), log_alpha - np.log(-np.expm1(log_alpha)), 1)
-        assert tilts[i - 1] == pytest.approx(-slope, rel=1e-9, abs=1e-12)
-        assert levels[i - 1] == pytest.approx(intercept, rel=1e-9)
+        log_snr = log_alpha - np.log(-np.expm1(log_alpha)) + log_power
+        slope, intercept = np.polyfit(log_power - log_power.mean(), log_snr, 1)
+        assert found.p[i - 1] == pytest.approx(1 - slope, rel=1e-9, abs=1e-9)
+        assert found.mean[i - 1] == pytest.approx(intercept, rel=1e-9)
+        assert found.strongest[i - 1] == pytest.approx(log_snr.max(), rel=1e-9)
     turned = "direction" in keys
-    assert (tilts[-1] > 1e-3) if turned else (tilts[-1] < -1e-3)
+    assert (found.p[-1] > 1e-3) if turned else (found.p[-1] < -1e-3)
 
 
 def test_equal_snr_is_the_tilt_of_one_by_coloured_noise():

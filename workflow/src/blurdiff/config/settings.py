@@ -40,6 +40,7 @@ FIGURES = {
     "figure3": "grids of samples (in the paper: fine-to-coarse, coarse-to-fine)",
     "figure4": "blur schedules f(i)",
     "factor": "by what an error of ε is multiplied in x_0, by timestep and mode",
+    "tilts": "spectral tilt and mean SNR of each process, by timestep",
     "samples": "samples of every run beside real images",
     "forward": "the forward process of one image",
     "training": "training loss by quarter of the timesteps",

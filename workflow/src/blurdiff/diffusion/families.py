@@ -224,5 +224,14 @@ def prior_of(settings: ProcessConfig, images: np.ndarray) -> Prior | None:
     what its network predicts is made from it."""
     if not (settings.of_images or PREDICTIONS[settings.prediction].of_prior):
         return None
+    return _measured(settings, images)
+
+
+def power_of(settings: ProcessConfig, images: np.ndarray) -> Tensor:
+    """S (1, R, R), the power of images, uint8 (n, R, R, C), in the modes of a process."""
+    return _measured(settings, images).power
+
+
+def _measured(settings: ProcessConfig, images: np.ndarray) -> Prior:
     modes = replace(settings, snr_tilt=None, noise_shape=0.0)
     return measure_prior(images, build_process(modes, images.shape[1], images.shape[3]), settings.range)

@@ -1,5 +1,7 @@
 """Which timesteps a sampler visits: grids of n steps, uniform or where a process loses its signal."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -68,19 +70,31 @@ def information(process: Process, signal: Tensor | None = None) -> Tensor:
     return torch.cat([means[:1], means])
 
 
-def tilt_of(process: Process, power: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a process stands among those of `snr_tilt`: its p and its mean log SNR λ, (N,) each, for i = 1 … N.
+class Tilt(NamedTuple):
+    """Where a process stands among those of `snr_tilt`, at the timesteps 1 … N; each (N,) float64 on the CPU.
 
-    They are the least squares of log Ā_i/σ_i² ≈ λ − p log(S/S̄) over modes, for images of `power` S (1, R, R); so a
-    process with `snr_tilt` has just its p at every i. Channels with speeds of their own count as more modes.
+    p, mean     the least squares of log SNR ≈ mean + (1 − p) log(S/S̄) over modes
+    strongest   the log SNR of the mode that has the most
     """
-    log_power = power.log() - power.log().mean()
-    tilts, levels = [], []
+
+    p: Tensor
+    mean: Tensor
+    strongest: Tensor
+
+
+def tilt_of(process: Process, power: Tensor) -> Tilt:
+    """The tilt of any process, for images of `power` S (1, R, R): a process with `snr_tilt` has just its p at every i.
+
+    The SNR of a mode is Ā_i S/σ_i². Channels with speeds of their own count as more modes.
+    """
+    log_power = power.log()
+    centred = log_power - log_power.mean()
+    found = []
     for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16):
-        log_snr = process.log_alpha_bar(i) - process.variance(i).log()
-        tilts.append(-(log_snr * log_power).mean(dim=(1, 2, 3)) / log_power.square().mean())
-        levels.append(log_snr.mean(dim=(1, 2, 3)))
-    return torch.cat(tilts).cpu(), torch.cat(levels).cpu()
+        log_snr = process.log_alpha_bar(i) - process.variance(i).log() + log_power
+        slope = (log_snr * centred).mean(dim=(1, 2, 3)) / centred.square().mean()
+        found.append((1 - slope, log_snr.mean(dim=(1, 2, 3)), log_snr.amax(dim=(1, 2, 3))))
+    return Tilt(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
 
 def snr_crossings(process: Process, signal: Tensor | None = None) -> Tensor:

@@ -63,6 +63,9 @@ FIGURES = {
     ),
     "figure4": Figure("Figure 4: blur schedules f(i) against the timestep i", "curves:blur_schedules"),
     "factor": Figure("What ε prediction multiplies: σ/√Ā by timestep and mode", "factor:error_factors"),
+    "tilts": Figure(
+        "Where each process stands between coarse to fine and fine to coarse", "tilts:tilts", ("images",),
+    ),
     "samples": Figure(
         "Samples of every run beside images of its data set", "grids:overview", ("samples", "images"), SAMPLED,
         shows_data=True,

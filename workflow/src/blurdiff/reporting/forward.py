@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from blurdiff.diffusion.families import build_process, prior_of
+from blurdiff.diffusion.families import build_process, power_of
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels, mosaic, strips
 
@@ -28,8 +28,8 @@ def forward_process(
         x0 = low + (high - low) * np.asarray(real[image_index], np.float64) / 255
         # Denser towards the image, where most of what can be seen happens.
         steps = (run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int)
-        prior = prior_of(run["process"], real)
-        states, blurred = forward_states(run, x0, steps, seed, prior and prior.power)
+        power = power_of(run["process"], real) if run["process"].of_images else None
+        states, blurred = forward_states(run, x0, steps, seed, power)
         blocks.append(
             np.stack([strips.display(states[:, None], low, high)[:, 0], mosaic.to_pixels(blurred, low, high)])
         )

@@ -159,12 +159,11 @@ def lost_at(settings: Settings, images: np.ndarray) -> np.ndarray:
 
     Mode (m, n), counted from 0, has half of √((m + 1)² + (n + 1)²) waves across the image.
     """
-    prior = families.prior_of(settings.process, images)
-    assert prior is not None
-    process = families.build_process(settings.process, settings.resolution, power=prior.power)
+    power = families.power_of(settings.process, images)
+    process = families.build_process(settings.process, settings.resolution, power=power)
     half = (np.arange(settings.resolution) + 1) / 2
     waves = np.hypot(half[:, None], half)
-    crossing = snr_crossings(process, prior.power)[0].numpy()
+    crossing = snr_crossings(process, power)[0].numpy()
     return np.array([np.median(crossing[(waves >= a) & (waves < b)]) for a, b in octaves(settings.resolution)])
 
 
@@ -180,7 +179,9 @@ def draw(
     datasets = labels.distinct(run.dataset for run in runs)
     figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
-    for axis, (_, part) in zip(top.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    for axis, (_, part) in zip(
+        top.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
+    ):
         draw_distances(axis, part, usual)
     handles = {
         text: handle for axis in top.axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
