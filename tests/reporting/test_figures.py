@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.text import Text
 from PIL import Image
 
 from blurdiff.cli import main
 from blurdiff.config.runs import complete_settings
+from blurdiff.diffusion.families import build_process, power_of
 from blurdiff.reporting.curves import thin, training_curves
 from blurdiff.reporting.factor import log_factor
 from blurdiff.reporting.figures import FIGURES
-from blurdiff.reporting.forward import forward_states
+from blurdiff.reporting.forward import forward_process, forward_states
 from blurdiff.reporting.inputs import LOSSES
 from blurdiff.reporting.strips import display
 
@@ -165,6 +167,20 @@ def test_states_are_displayed_by_one_linear_map_a_timestep():
     inside = (shown[0] > 0) & (shown[0] < 255)
     slope, offset = np.polyfit(noise[inside], shown[0][inside], 1)
     np.testing.assert_allclose(slope * noise[inside] + offset, shown[0][inside], atol=0.6)
+
+
+def test_the_forward_figure_shows_a_process_made_from_the_images(settings):
+    run = complete_settings(settings(f_type="none", f_N=0.0, snr_tilt=1.0))
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    figure, _ = forward_process([run], [images], n_columns=3)
+    assert figure.images or figure.axes
+    x0, steps, power = images[0] / 255, np.array([10]), power_of(run.process, images)
+    _, faded = forward_states(run, x0, steps, seed=0, power=power)
+    process = build_process(run.process, 8, power=power)
+    alpha, _ = process.alpha_sigma(torch.tensor([10]))
+    modes = process.to_modes(torch.from_numpy(x0).float().permute(2, 0, 1)[None])
+    expected = process.to_pixels(alpha / process.shared_alpha(torch.tensor([10])) * modes)[0]
+    np.testing.assert_allclose(faded[0], expected.permute(1, 2, 0), atol=1e-5)
 
 
 def test_forward_states_agree_with_the_process_without_noise(settings):
