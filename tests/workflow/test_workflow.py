@@ -49,7 +49,7 @@ def write_lmdb(folder: Path, n: int) -> None:
 
 def run_snakemake(folder: Path, *arguments: str, status: int | None = 0) -> str:
     """Run Snakemake in `folder` as a user without an activated environment would; returns stdout and stderr."""
-    kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS")
+    kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS", "BLURDIFF_TELL_SECONDS")
     environment = {key: value for key, value in os.environ.items() if key in kept}
     environment |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]

@@ -12,12 +12,29 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
-from snakemake.settings.types import DeploymentMethod
+from snakemake.settings.types import DeploymentMethod, Quietness
 from snakemake.utils import update_config
 
-SRC = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "src"
-if not SRC.is_dir():
-    raise WorkflowError("blurdiff runs from a local copy of its repository: clone it and give `module` the path")
+
+def folder_of_package():
+    """The folder that holds the library and nothing else, for PYTHONPATH: a job's Python may be that of another
+    environment, into which packages beside an installed one must not come along. There it gets a link to it."""
+    rules = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
+    if (rules.parent / "src").is_dir():
+        return rules.parent / "src"
+    package = rules.parents[2]  # from PACKAGE/project/workflow/rules
+    if not (package / "__main__.py").is_file():
+        raise WorkflowError("blurdiff runs from a local copy of its repository: clone it and give `module` the path")
+    link = Path(".snakemake", "library", "blurdiff").absolute()
+    if not (link.is_symlink() and os.readlink(link) == str(package)):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = link.with_name(f"{link.name}.{os.getpid()}")
+        temporary.symlink_to(package)
+        temporary.replace(link)
+    return link.parent
+
+
+SRC = folder_of_package()
 sys.path.insert(0, str(SRC))
 # `.venv/bin/snakemake` works in a shell where no environment is activated; one of --use-conda still comes first.
 os.environ.update(PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
@@ -178,7 +195,7 @@ def trainer(wildcards, threads):
     training, command = settings_of(wildcards).training, blurdiff(wildcards, threads)
     gpus, nodes = training["gpus"], training["nodes"]
     if gpus * nodes == 1:
-        return command
+        return told(command)
     variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
     # By its own name a machine may not find itself.
@@ -190,7 +207,18 @@ def trainer(wildcards, threads):
             '--rdzv-id="${SLURM_JOB_ID:?training.nodes larger than 1 needs Slurm}"'
         )
     torchrun = f"{launch}python -m torch.distributed.run {place} --nproc-per-node={gpus} -m blurdiff"
-    return f"{variables} {command.replace('python -m blurdiff', torchrun)}"
+    return told(f"{variables} {command.replace('python -m blurdiff', torchrun)}")
+
+
+def told(command):
+    """A trainer's command that also says on Snakemake's terminal how far it is, unless that is --quiet: its standard
+    output goes there, whatever it prints else to the log. In a file a line a minute is enough, since weeks add up.
+
+    All of it is part of a parameter and not of the rule, of which a change would have every run sampled anew."""
+    if (workflow.output_settings.quiet or set()) & {Quietness.PROGRESS, Quietness.ALL}:
+        return command
+    seconds = os.environ.get("BLURDIFF_TELL_SECONDS", 10 if sys.stderr.isatty() else 60)
+    return f'exec 3>&2; told() {{ {command} "$@" --tell {seconds} 2>&1 >&3 3>&-; }}; told'
 
 
 def gpus_to_train(wildcards):

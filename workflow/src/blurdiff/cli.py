@@ -16,6 +16,7 @@ from blurdiff.errors import UserError
 from blurdiff.runtime.files import expand_path
 
 STAGES = {
+    "init": "a folder to start from: Snakefile, configs, profiles",
     "synthesize": "draw a synthetic data set and write it as an LSUN-format LMDB",
     "download": "the zip of an LSUN-format LMDB by HTTP, checked and unpacked",
     "preprocess": "an LMDB, a folder or a zip of pictures to images.npy and its manifest",

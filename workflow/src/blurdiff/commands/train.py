@@ -6,6 +6,7 @@ another run has a link already). A model that the store has already is not train
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
@@ -21,16 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="model.safetensors to make (EMA weights)")
     parser.add_argument("--history", required=True, help="history.csv to make (loss against iteration)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--tell", type=float, metavar="S",
+        help="print a line every S seconds on how far it is to stdout, and all else to stderr")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     from blurdiff.config.runs import read_settings
     from blurdiff.data.manifest import read_manifest
+    from blurdiff.training.telling import Teller, own_stdout
     from blurdiff.training.train import train_in_store
 
     settings = read_settings(arguments.settings)
     manifest = read_manifest(arguments.manifest, "sha256")
     model, history = Path(arguments.output), Path(arguments.history)
     images, digest, store = arguments.images, manifest.sha256, arguments.store
-    done = train_in_store(settings, images, digest, store, model, history, arguments.threads)
+    with contextlib.ExitStack() as held:
+        tell = arguments.tell
+        teller = None if tell is None else Teller(settings, tell, held.enter_context(own_stdout()))
+        done = train_in_store(settings, images, digest, store, model, history, arguments.threads, teller)
     return 0 if done else EXIT_INTERRUPTED

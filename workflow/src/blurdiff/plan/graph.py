@@ -22,8 +22,9 @@ from blurdiff.config.runs import check_config
 from blurdiff.config.schema import read_yaml
 from blurdiff.data.sources import SOURCES, Source
 from blurdiff.errors import UserError
+from blurdiff.runtime.files import PROJECT
 
-SNAKEFILE = Path(__file__).parents[3] / "Snakefile"
+SNAKEFILE = PROJECT / "workflow" / "Snakefile"
 # Keys whose values may be the paths of files or folders that must be there.
 PLAIN = Source("", "", "a file")
 FILES = ("weights", "f_table", "power", *(name for name, source in SOURCES.items() if not source.drawn))

@@ -15,6 +15,9 @@ from typing import Any
 
 from blurdiff.errors import UserError
 
+# What the package carries beside its modules: workflow, environments and configs, laid out as in the repository.
+PROJECT = Path(__file__).parents[1] / "project"
+
 # What fsync says when data did not reach the disk; anything else means that it is not offered.
 LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 

@@ -25,15 +25,23 @@ from blurdiff.training.distributed import Ranks, joined
 from blurdiff.training.feed import batches
 from blurdiff.training.state import load_checkpoint, newest_checkpoint, save_checkpoint, save_model
 from blurdiff.training.step import TrainingStep
+from blurdiff.training.telling import Teller
 
 
 def train_in_store(
-    settings: Settings, images: str, images_sha256: str, store_path: str, model: Path, history: Path, threads: int
+    settings: Settings,
+    images: str,
+    images_sha256: str,
+    store_path: str,
+    model: Path,
+    history: Path,
+    threads: int,
+    teller: Teller | None = None,
 ) -> bool:
     """Train a run's model in the store at `store_path` and publish it as `model` and its `history`.
 
-    `images` is images.npy, of which `images_sha256` is the digest. False when a signal asked to stop first: the state
-    is saved then, and the same call goes on from there.
+    `images` is images.npy, of which `images_sha256` is the digest; `teller` hears of every iteration. False when a
+    signal asked to stop first: the state is saved then, and the same call goes on from there.
     """
     iterations = settings.training.iterations
     with joined(settings.training) as ranks, contextlib.ExitStack() as held:
@@ -44,7 +52,7 @@ def train_in_store(
             store.remove_leftovers(folder)
             done = finished(folder, iterations)
         folder, done = ranks.broadcast((folder, done))
-        if not done and not train(settings, images, folder, threads, ranks):
+        if not done and not train(settings, images, folder, threads, ranks, teller):
             return False
         if ranks.is_first:
             store.publish(store.find(folder, "history", ".csv")[iterations], history)
@@ -70,14 +78,16 @@ def finished(folder: Path, iterations: int) -> bool:
     return True
 
 
-def train(settings: Settings, images_path: str, folder: Path, threads: int, ranks: Ranks) -> bool:
+def train(
+    settings: Settings, images_path: str, folder: Path, threads: int, ranks: Ranks, teller: Teller | None = None
+) -> bool:
     """Train to the wanted iteration; False when a signal asked to stop first (the state is then saved).
 
     `ranks` are the processes that train together, of which this is one.
     """
     try:
         with StopSignals() as stop:
-            return _train(settings, images_path, folder, threads, ranks, stop)
+            return _train(settings, images_path, folder, threads, ranks, stop, teller if ranks.is_first else None)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"GPU memory is full ({str(error).splitlines()[0]}); give training.micro_batch_size, or less of it,"
@@ -85,7 +95,15 @@ def train(settings: Settings, images_path: str, folder: Path, threads: int, rank
         ) from error
 
 
-def _train(settings: Settings, images_path: str, folder: Path, threads: int, ranks: Ranks, stop: StopSignals) -> bool:
+def _train(
+    settings: Settings,
+    images_path: str,
+    folder: Path,
+    threads: int,
+    ranks: Ranks,
+    stop: StopSignals,
+    teller: Teller | None,
+) -> bool:
     training = settings.training
     device = pick_device(training.device, max(1, threads // ranks.local_size))
     images = open_images(images_path, settings.resolution)
@@ -97,6 +115,7 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
     step.model = ranks.share_gradients(step.model)
     bar = tqdm(total=training.iterations, initial=state.iteration, unit="it", dynamic_ncols=True,
                mininterval=0.5 if sys.stderr.isatty() else 30, disable=not ranks.is_first)  # fmt: skip
+    loss: float | None = None
     feed = batches(images, training, settings.seed, state.iteration, step.own, device)
     with bar, contextlib.closing(feed):
         while state.iteration < training.iterations:
@@ -111,8 +130,11 @@ def _train(settings: Settings, images_path: str, folder: Path, threads: int, ran
             if state.iteration % training.log_every == 0 or last:
                 ranks.reduce_sum(state.loss_sums, state.loss_counts)
                 row = state.finish_row()
+                loss = row["loss"]
                 bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", refresh=False)
             bar.update(1)
+            if teller:
+                teller(state.iteration, loss)
             stopping = ranks.any(stop.received is not None)
             if stopping or last or state.iteration % training.checkpoint_every == 0:
                 limit = math.inf if state.weights_are_finite() else state.iteration
