@@ -41,6 +41,7 @@ EFFICIENTNET = "--network efficientnet-lite0"
 FIGURE = "--output {0}.png --pdf {0}.pdf --caption {0}.md"
 # (command line, files that it must make), in an order in which each finds its inputs; the first word is the command.
 CASES = [
+    ("init mine", "mine/Snakefile mine/config/config.yaml"),
     ("settings --config config.yaml --run photos_quartic", ""),
     ("synthesize --kind bedroom --n-images 2 --workers 1 --output rooms_lmdb", "rooms_lmdb/data.mdb"),
     ("download --url {url} --output photos_lmdb", "photos_lmdb/data.mdb"),
