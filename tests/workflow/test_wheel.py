@@ -78,5 +78,5 @@ def test_a_folder_to_start_from_whose_jobs_use_the_package(installed, tmp_path):
     assert (folder / IMAGES).exists()
     # A job's Python may be another environment's: it is given the package, and nothing that lies beside it.
     library = folder / ".snakemake" / "library"
-    assert f"PYTHONPATH={library} " in text and str(ROOT) not in text
+    assert f"PYTHONPATH={library} " in text and str(ROOT / "workflow") not in text
     assert [path.resolve() for path in library.iterdir()] == [target / "blurdiff"]
