@@ -55,11 +55,13 @@ def write_files(folder, settings: dict) -> dict:
     history = pd.DataFrame({"iteration": iteration, "seconds": 0.1 * iteration, "images_per_second": 160.0, **losses})
     history.loc[2, "loss_q3"] = np.nan  # no timestep of that quarter was drawn
     history.to_csv(folder / "history.csv", index=False)
+    (folder / "fid.json").write_text(json.dumps(evaluation_of(settings, 100.0 + seed)))
     return {
         "samples": folder / "samples.npz",
         "strips": folder / "strips.npz",
         "images": folder / "images.npy",
         "histories": folder / "history.csv",
+        "evaluations": folder / "fid.json",
     }
 
 

@@ -343,8 +343,9 @@ def weights_option(wildcards, input):
 
 
 def figure_runs(wildcards):
-    """The resolved settings of the runs that a figure shows: of each run its first seed."""
-    return [SETTINGS[run, SEEDS[0]] for run in config["figures"][wildcards.figure]]
+    """The resolved settings of the runs that a figure shows: of each run its first seed, or all of them."""
+    seeds = SEEDS if FIGURES[wildcards.figure].all_seeds else SEEDS[:1]
+    return [SETTINGS[run, seed] for run in config["figures"][wildcards.figure] for seed in seeds]
 
 
 def figure_identity(wildcards):

@@ -29,6 +29,7 @@ class Figure(NamedTuple):
     sections: tuple[str, ...] = ("process",)  # sections of the settings that decide the figure, beside its files
     options: tuple[str, ...] = ()  # keys of OPTIONS
     all_samples: bool = False  # whether all samples are read, not the first few
+    all_seeds: bool = False  # whether it shows every seed of its runs, not the first alone
     shows_data: bool = False  # whether images of the data set can be seen in it
 
 
@@ -45,6 +46,7 @@ INPUTS = {
     "samples": Input("<results>/runs/{run}/seed{seed}/samples.npz", "inputs:read_samples", "samples.npz of each run"),
     "images": Input("<results>/data/{dataset}/images.npy", "inputs:read_images", "images.npy of each run's data set"),
     "histories": Input("<results>/runs/{run}/seed{seed}/history.csv", "inputs:read_history", "history.csv of each run"),
+    "evaluations": Input("<results>/runs/{run}/seed{seed}/fid.json", "inputs:read_evaluation", "fid.json of each run"),
 }
 OPTIONS = {
     "n_images": Option(1, 1, "figure1: samples shown of each run"),
@@ -81,6 +83,10 @@ FIGURES = {
     "spectrum": Figure(
         "Power spectrum of samples over that of the data", "curves:spectra", ("samples", "images"), SAMPLED,
         all_samples=True,
+    ),
+    "metrics": Figure(
+        "Every metric of every run, beside what the data gets", "dots:metrics_of_runs", ("evaluations",),
+        (*SAMPLED, "evaluation"), all_seeds=True,
     ),
 }  # fmt: skip
 check_names(FIGURES, settings.FIGURES, "reporting.figures.FIGURES")
