@@ -120,7 +120,7 @@ def test_everything_is_made(finished):
 
 
 def test_all_is_these_and_the_audit_and_the_other_tables(finished):
-    assert plan(finished, targets=[]) == {"table": 2, "audit": 1, "all": 1}
+    assert plan(finished, targets=[]) == {"table": 2, "audit": 1, "page": 1, "all": 1}
 
 
 def test_table_has_a_row_a_run(finished):
