@@ -61,8 +61,8 @@ CHAPTERS = {
 SAMPLERS = Exhibit(
     "Distance against the number of network evaluations", "samplers", "figures/samplers.png", "figures/samplers.md",
     "samplers.csv",
-    {"run": "run", "sampler": "sampler", "grid": "grid", "n_steps": "steps", "evaluations": "network evaluations",
-     "value": "distance", "floor": "floor"},
+    {"run": "run", "seed": "seed", "sampler": "sampler", "grid": "grid", "n_steps": "steps",
+     "evaluations": "network evaluations", "value": "distance", "floor": "floor"},
 )  # fmt: skip
 FAILURES = Exhibit(
     "Samples, distance and saturation by sampler", "breaks", "figures/failures.png", "figures/failures.md",

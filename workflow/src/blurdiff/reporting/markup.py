@@ -16,7 +16,7 @@ from blurdiff.errors import UserError
 from blurdiff.reporting.inputs import read_csv
 
 # Of Markdown, what `labels.markdown` and our captions write: an escaped sign, bold, code, italic.
-MARKS = re.compile(r"\\(?P<sign>[^\w\s])|\*\*(?P<b>.+?)\*\*|`(?P<code>[^`]+)`|\*(?P<i>[^*\s][^*]*)\*")
+MARKS = re.compile(r"\\(?P<sign>[^A-Za-z0-9\s])|\*\*(?P<b>.+?)\*\*|`(?P<code>[^`]+)`|\*(?P<i>[^*\s][^*]*)\*")
 DPI = 96  # of CSS
 
 

@@ -52,7 +52,7 @@ def render(config: Mapping) -> str:
     missing = [name for exhibit in shown for name in exhibit.files if not (results / name).exists()]
     whole = [exhibit for exhibit in shown if not set(missing) & set(exhibit.files)]
     values = {
-        "data": data_cards(results, runs, missing),
+        "data": data_cards(config, runs, missing),
         "chapters": [
             (key, chapter, [content(results, one) for one in whole if one.chapter == key])
             for key, chapter in CHAPTERS.items()
@@ -70,6 +70,7 @@ def render(config: Mapping) -> str:
         "packages": machine.versions(PACKAGES),
         "synthetic": any(run.synthetic for run in runs),
         "n_models": len(runs),
+        "any_blur": any((run.process.family, run.process.f_type) != ("blur", "none") for run in runs),
         "seeds": len(config["seeds"]),
     }  # fmt: skip
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -109,15 +110,17 @@ def metric_of(results: Path) -> str | None:
     return None if table is None else str(table["metric"].iloc[0])
 
 
-def data_cards(results: Path, runs: Sequence[Settings], missing: list[str]) -> list[tuple[str, list[Card]]]:
+def data_cards(config: Mapping, runs: Sequence[Settings], missing: list[str]) -> list[tuple[str, list[Card]]]:
     """For each data set its label and cards: its own images, then the samples of each run's first seed.
 
     What is not there is added to `missing`.
     """
+    results = Path(config["results"])
     first = {run.run: run for run in reversed(runs)}
     ordered = [first[name] for name in dict.fromkeys(run.run for run in runs)]
     names = labels.run_labels(ordered)
     scores, pairs, failures = (table_of(results, f"{name}.csv") for name in ("table1", "differences", "failures"))
+    studied = config["sampler_study"]["runs"]
     found: dict[str, tuple[str, list[Card]]] = {}
     for run, name in zip(ordered, names, strict=True):
         images, samples = f"data/{run.dataset}/images.npy", f"runs/{run.run}/seed{run.seed}/samples.npz"
@@ -131,7 +134,7 @@ def data_cards(results: Path, runs: Sequence[Settings], missing: list[str]) -> l
             cards.append(
                 Card(
                     name, sheet, distance_of(scores, run.run), difference_of(pairs, run.run),
-                    broken_of(failures, run.run), run.run,
+                    broken_of(failures if run.run in studied else None, run.run), run.run,
                 )
             )  # fmt: skip
         missing += [path for path in (images, samples) if not (results / path).exists() and path not in missing]
@@ -158,7 +161,8 @@ def floor_of(table: pd.DataFrame | None, dataset: str) -> str:
 
 
 def difference_of(table: pd.DataFrame | None, run: str) -> str:
-    """A run's distance minus that of no blur, with its interval where there are several seeds."""
+    """A run's distance minus that of no blur, with its interval where there are several seeds; of its own samples,
+    which come first."""
     rows = [] if table is None else table[(table["run"] == run) & (table["metric"] == FRECHET)].to_dict("records")
     return differences.cell(rows[0], rows[0]["seeds"]) if rows else ""
 
