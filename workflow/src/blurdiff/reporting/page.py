@@ -27,6 +27,15 @@ TEMPLATE = Path(__file__).with_name("page.html")
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "pandas", "matplotlib", "snakemake")
 SHEET = 4  # images of a run side by side and one above another
 SHEET_WIDTH = 320  # pixels, at least
+# What the names of runs say, for those who know nothing of the paper.
+WORDS = {
+    "no blur": "noise alone",
+    "log": "a blur that grows early",
+    "quartic": "a blur that grows late",
+    "f(N)": "how strong the blur is in the end",
+    "fine-to-coarse": "the opposite order, fine detail first",
+    "Gaussian prior": "the network learns only what a Gaussian does not know of the images",
+}
 SATURATED = 0.05  # from which share on of its images a run is marked
 
 
@@ -51,8 +60,11 @@ def render(config: Mapping) -> str:
     shown = exhibits(config)
     missing = [name for exhibit in shown for name in exhibit.files if not (results / name).exists()]
     whole = [exhibit for exhibit in shown if not set(missing) & set(exhibit.files)]
+    data = data_cards(config, runs, missing)
+    titles = " ".join(card.title for _, cards in data for card in cards)
     values = {
-        "data": data_cards(config, runs, missing),
+        "data": data,
+        "words": {word: meaning for word, meaning in WORDS.items() if word in titles},
         "chapters": [
             (key, chapter, [content(results, one) for one in whole if one.chapter == key])
             for key, chapter in CHAPTERS.items()
