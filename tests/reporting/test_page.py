@@ -128,6 +128,15 @@ def test_markdown_of_a_label_is_the_label(text):
     assert table.rows[0][0].striptags() == Markup.escape(text).striptags() or "<b>" in text
 
 
+def test_a_list_is_a_paragraph_for_each_line_and_details_are_left_out():
+    assert markup.blocks("# Title\n\n- a\n- *b* `c<`\n\n## Details\n\nnone") == ["a", "<i>b</i> <code>c&lt;</code>"]
+
+
+def test_the_tilt_is_shown_where_runs_have_one(results, page):
+    config = results(runs=[{"dataset": "rooms", "f_type": "none", "snr_tilt": tilt} for tilt in (0, 1)])
+    assert "tilt" in page(config).ids
+
+
 def test_jobs_of_other_configs_do_not_count(tmp_path):
     for job in ("train/a.seed0", "train/a.seed01", "sample/a.seed0.12", "preprocess/d/3", "preprocess/old"):
         path = tmp_path / f"{job}.tsv"

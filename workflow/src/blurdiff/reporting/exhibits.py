@@ -7,6 +7,7 @@ Snakemake reads this file too, so it imports next to nothing.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from blurdiff.config.runs import run_process
 from blurdiff.reporting.figures import FIGURES
 from blurdiff.reporting.summaries import TABLES
 
@@ -47,6 +48,11 @@ CHAPTERS = {
         "Against no blur, in pairs",
         "Every run minus the same run without blur, seed by seed: the fair comparison.",
     ),
+    "tilt": Chapter(
+        "Is coarse to fine better?",
+        "Processes that differ in one number alone, the spectral tilt p: 0 is DDPM, 1 treats all frequencies alike,"
+        " more is fine to coarse, and below 0 fine detail is lost even earlier.",
+    ),
     "reverse": Chapter("From noise to image", "How an image appears, and how it was taken apart before."),
     "samples": Chapter("Samples", "The first images of every run, none selected."),
     "metrics": Chapter("More than one number", "Other metrics of the same samples, from the same features."),
@@ -68,6 +74,7 @@ FAILURES = Exhibit(
     "Samples, distance and saturation by sampler", "breaks", "figures/failures.png", "figures/failures.md",
     "failures.md",
 )  # fmt: skip
+TILT = Exhibit("Distance by spectral tilt", "tilt", "figures/tilt.png", "figures/tilt.md", "tilt.md")
 AUDIT = (
     Exhibit("Differences, and what each does", "audit", table="audit/differences.md"),
     Exhibit(
@@ -84,7 +91,7 @@ AUDIT = (
 )  # fmt: skip
 
 
-def exhibits(config: Mapping) -> list[Exhibit]:
+def exhibits(config: dict) -> list[Exhibit]:
     """All that a complete config has made, pictures before tables within a chapter, in the order of the page."""
     figures = [
         Exhibit(FIGURES[name].title, FIGURES[name].chapter, f"figures/{name}.png", f"figures/{name}.md")
@@ -93,5 +100,7 @@ def exhibits(config: Mapping) -> list[Exhibit]:
     ]
     tables = [Exhibit(table.title, table.chapter, table=f"{name}.md") for name, table in TABLES.items()]
     studies = [SAMPLERS, FAILURES] if config["sampler_study"]["runs"] else []
+    if any(run_process(config, run)["snr_tilt"] is not None for run in config["runs"]):
+        studies.append(TILT)
     order = list(CHAPTERS)
     return sorted([*studies, *figures, *tables, *AUDIT], key=lambda exhibit: order.index(exhibit.chapter))

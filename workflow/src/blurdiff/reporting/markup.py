@@ -64,6 +64,8 @@ def blocks(markdown: str) -> list[Markup | Table]:
             heads, marks, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
             cells = [[inline(cell) for cell in row] for row in rows]
             found.append(Table([inline(head) for head in heads], [mark.endswith(":") for mark in marks], cells))
+        elif lines[0].startswith("- "):
+            found += [inline(line.removeprefix("- ")) for line in lines]
         elif not lines[0].startswith("#"):
             found.append(inline(" ".join(lines)))
     return found

@@ -57,7 +57,7 @@ def render(config: Mapping) -> str:
     """
     results = Path(config["results"])
     runs = [run for run in resolve_runs(dict(config)) if not is_forward_only(config, config_of(config, run.run))]
-    shown = exhibits(config)
+    shown = exhibits(dict(config))
     missing = [name for exhibit in shown for name in exhibit.files if not (results / name).exists()]
     whole = [exhibit for exhibit in shown if not set(missing) & set(exhibit.files)]
     data = data_cards(config, runs, missing)
