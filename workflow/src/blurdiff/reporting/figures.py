@@ -47,7 +47,7 @@ INPUTS = {
     "samples": Input("<results>/runs/{run}/seed{seed}/samples.npz", "inputs:read_samples", "samples.npz of each run"),
     "images": Input("<results>/data/{dataset}/images.npy", "inputs:read_images", "images.npy of each run's data set"),
     "histories": Input("<results>/runs/{run}/seed{seed}/history.csv", "inputs:read_history", "history.csv of each run"),
-    "evaluations": Input("<results>/runs/{run}/seed{seed}/fid.json", "inputs:read_evaluation", "fid.json of each run"),
+    "evaluations": Input("<results>/runs/{run}/seed{seed}/fid.json", "tables:read_own", "fid.json of each run"),
 }
 OPTIONS = {
     "n_images": Option(1, 1, "figure1: samples shown of each run"),

@@ -10,7 +10,6 @@ import pandas as pd
 
 from blurdiff.config import made
 from blurdiff.errors import UserError
-from blurdiff.reporting import tables
 from blurdiff.reporting.figures import INPUTS, Figure, function
 from blurdiff.runtime import arrays
 from blurdiff.runtime.files import read_json
@@ -78,13 +77,6 @@ def read_samples(path: str | Path, settings: Mapping, first: int | None = None) 
 def read_images(path: str | Path, settings: Mapping) -> np.ndarray:
     """Open images.npy as a memory map: uint8 (n, R, R, 3); raises UserError when it holds something else."""
     return arrays.open_images(path, settings["resolution"])
-
-
-def read_evaluation(path: str | Path, settings: Mapping) -> dict:
-    """Read fid.json; raises UserError when it is none, or its samples were made with other settings."""
-    evaluation = tables.read_evaluation(str(path))
-    made.check_made(path, evaluation.get("made_with", {}), settings, made.SAMPLES, *made.STRIPS)
-    return evaluation
 
 
 def read_counts(paths: Sequence[str], runs: Sequence[Mapping]) -> list[int]:
