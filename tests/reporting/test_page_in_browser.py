@@ -13,7 +13,9 @@ RUNS = ["rooms_none", "rooms_quartic"]
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
+    long = "| n |\n|---:|\n" + "".join(f"| {n} |\n" for n in range(20))
     config = write_results(folder, sampler_study=STUDY, figures={"figure1": RUNS, "samples": RUNS, "metrics": RUNS})
+    (folder / "results" / "metrics.md").write_text(long)
     assert main(["page", "--config", str(config)]) == 0
     return folder / "results" / "report.html"
 
@@ -50,4 +52,9 @@ def test_tables_are_sorted_as_numbers(browser, page):
     for expected in (["9.5", "80"], ["80", "9.5"]):
         browser.evaluate(click)
         assert browser.evaluate(column) == expected
+    # Long tables are short until one asks for the rest.
+    shown = "[...document.querySelectorAll('#{} tbody tr')].filter(row => row.offsetHeight).length"
+    assert browser.evaluate(shown.format("metrics")) == 12
+    browser.evaluate("document.querySelector('#metrics .all').click()")
+    assert browser.evaluate(shown.format("metrics")) == 20
     assert browser.evaluate("document.querySelectorAll('#samplers th')[6].getAttribute('aria-sort')") == "descending"

@@ -102,14 +102,14 @@ def picture_file(path: Path, text: str) -> Picture:
             size = [round(pixels * DPI / dpi) for pixels in image.size]
             if getattr(image, "is_animated", False):
                 return Picture(data_uri(content, image.get_format_mimetype()), *size, text)
-            return Picture(webp(image.convert("RGB"), quality=92), *size, text)
+            return Picture(webp(image.convert("RGB"), quality=92, method=2), *size, text)
     except (OSError, SyntaxError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{path} is no whole picture; delete it and run again") from error
 
 
 def picture_of(array: np.ndarray, text: str) -> Picture:
     """A picture of uint8 (H, W, 3), without loss."""
-    return Picture(webp(Image.fromarray(array), lossless=True), array.shape[1], array.shape[0], text)
+    return Picture(webp(Image.fromarray(array), lossless=True, method=1, quality=20), array.shape[1], array.shape[0], text)
 
 
 def webp(image: Image.Image, **options: object) -> str:
