@@ -50,8 +50,8 @@ CHAPTERS = {
     ),
     "tilt": Chapter(
         "Is coarse to fine better?",
-        "Processes that differ in one number alone, the spectral tilt p: 0 is DDPM, 1 treats all frequencies alike,"
-        " more is fine to coarse, and below 0 fine detail is lost even earlier.",
+        "The spectral tilt p says in which order frequencies go under in noise: at 0, as in DDPM, fine detail first; at"
+        " 1 all alike; above it the coarse first.",
     ),
     "reverse": Chapter("From noise to image", "How an image appears, and how it was taken apart before."),
     "samples": Chapter("Samples", "The first images of every run, none selected."),

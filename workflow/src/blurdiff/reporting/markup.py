@@ -109,7 +109,9 @@ def picture_file(path: Path, text: str) -> Picture:
 
 def picture_of(array: np.ndarray, text: str) -> Picture:
     """A picture of uint8 (H, W, 3), without loss."""
-    return Picture(webp(Image.fromarray(array), lossless=True, method=1, quality=20), array.shape[1], array.shape[0], text)
+    return Picture(
+        webp(Image.fromarray(array), lossless=True, method=1, quality=20), array.shape[1], array.shape[0], text
+    )
 
 
 def webp(image: Image.Image, **options: object) -> str:
