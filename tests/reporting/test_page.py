@@ -1,6 +1,5 @@
 """results/report.html: what is on it, the same bytes each time, with what is there, and nothing where a file is bad."""
 
-import tomllib
 from html.parser import HTMLParser
 
 import pytest
@@ -153,8 +152,3 @@ def test_jobs_of_other_configs_do_not_count(tmp_path):
 
 def test_every_figure_and_table_has_its_chapter():
     assert {each.chapter for each in (*FIGURES.values(), *TABLES.values())} <= CHAPTERS.keys()
-
-
-def test_the_template_is_part_of_the_package(request):
-    project = tomllib.loads((request.config.rootpath / "pyproject.toml").read_text())
-    assert "page.html" in project["tool"]["setuptools"]["package-data"]["blurdiff.reporting"]
