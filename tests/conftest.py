@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
 
-from blurdiff.runtime.parallel import available_cores
+from blurdiff.runtime.machine import available_cores
 
 # `faults.tally` prints the fault suite's tally; under xdist only this file is read in time.
 pytest_plugins = ["tiny", "faults.tally"]

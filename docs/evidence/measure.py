@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 
 from blurdiff.benchmark.stage import STAGES, write_csv
-from blurdiff.benchmark.table import commit, versions
+from blurdiff.benchmark.table import PACKAGES
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json, write_json
-from blurdiff.runtime.parallel import available_cores
+from blurdiff.runtime.machine import available_cores, commit, versions
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -104,7 +104,12 @@ class Record:
         if {key: self.content.get(key) for key in same} != same:
             # Tables of another commit, or of --quick, are not to be joined with these.
             shutil.rmtree(arguments.output / "stages", ignore_errors=True)
-            self.content = {**same, "device_name": device_name(arguments.device), "versions": versions(), "steps": {}}
+            self.content = {
+                **same,
+                "device_name": device_name(arguments.device),
+                "versions": versions(PACKAGES),
+                "steps": {},
+            }
 
     def is_done(self, name: str) -> bool:
         return self.content["steps"].get(name, {}).get("status") == 0
@@ -151,7 +156,7 @@ def run(command: list[str], seconds: float) -> tuple[int | None, str]:
 
 def device_name(device: str) -> str:
     """In a process of its own: this one shall hold no GPU."""
-    code = f"from blurdiff.benchmark.table import name_of_device; print(name_of_device({device!r}))"
+    code = f"from blurdiff.runtime.machine import name_of_device; print(name_of_device({device!r}))"
     status, printed = run([sys.executable, "-c", code], 120)
     if status != 0:
         raise UserError(f"--device {device}: {printed.strip().splitlines()[-1] if printed.strip() else status}")

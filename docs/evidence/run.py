@@ -23,6 +23,7 @@ from blurdiff.errors import UserError
 from blurdiff.reporting.figures import FIGURES
 from blurdiff.reporting.summaries import TABLES
 from blurdiff.runtime.files import atomic_folder, write_json
+from blurdiff.runtime.machine import cpu_name
 
 SHOW_PHOTOGRAPHS = {name for name, figure in FIGURES.items() if figure.shows_data}
 
@@ -136,14 +137,6 @@ def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) ->
         "seeds": seeds,
         "images": {name: {key: each[key] for key in ("n_used", "sha256")} for name, each in manifests.items()},
     }
-
-
-def cpu_name() -> str:
-    """The processor's name and how many cores this process may use."""
-    from blurdiff.benchmark.table import name_of_device
-    from blurdiff.runtime.parallel import available_cores
-
-    return f"{name_of_device('cpu')}, {available_cores()} cores"
 
 
 if __name__ == "__main__":

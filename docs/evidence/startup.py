@@ -21,9 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from blurdiff.benchmark.table import commit, name_of_device
 from blurdiff.runtime.files import write_json
-from blurdiff.runtime.parallel import available_cores
+from blurdiff.runtime.machine import commit, cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
 # Python prints a line a module, microseconds without those of the modules that it imports in turn.
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     n_jobs, in_imports = sum(len(times) for times in imports.values()), sum(sum(times) for times in imports.values())
     result = {
         "config": arguments.configfile.name,
-        "device": f"{name_of_device('cpu')}, {available_cores()} cores",
+        "device": cpu_name(),
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
         "wall_seconds": round(wall, 1),

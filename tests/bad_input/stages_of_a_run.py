@@ -42,6 +42,7 @@ FIGURES = {
     "figure1": ["--strips", "strips.npz"],
     "samples": ["--samples", "samples.npz", "--images", "images.npy", "--manifests", "manifest.json"],
     "training": ["--histories", "history.csv"],
+    "metrics": ["--evaluations", "fid.json"],
 }
 for name, inputs in FIGURES.items():
     made = [f"{name}.png", f"{name}.pdf", f"{name}.md"]

@@ -76,6 +76,7 @@ CASES = [
     ("table --evaluations fid.json --output table.csv --markdown table.md", "table.csv table.md"),
     (f"figure --name figure1 --strips strips.npz --settings runs.json {FIGURE.format('figure1')}",
      "figure1.png figure1.pdf figure1.md"),
+    ("page --config config.yaml --output report.html", "report.html"),
     ("audit --resolution 16 --n-timesteps 100 --output operator.png operator.pdf", "operator.png operator.pdf"),
     ("benchmark --quick --stages process --output benchmark.csv", "benchmark.csv"),
     ("import-checkpoint --checkpoint theirs.ckpt --settings theirs.json --output theirs.safetensors",

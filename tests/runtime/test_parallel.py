@@ -9,7 +9,8 @@ from contextlib import closing
 import pytest
 
 from blurdiff.errors import UserError
-from blurdiff.runtime.parallel import WorkerDied, available_cores, ordered_map, progress
+from blurdiff.runtime.machine import available_cores
+from blurdiff.runtime.parallel import WorkerDied, ordered_map, progress
 
 
 def slow_square(n):

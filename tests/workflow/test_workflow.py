@@ -120,7 +120,7 @@ def test_everything_is_made(finished):
 
 
 def test_all_is_these_and_the_audit_and_the_other_tables(finished):
-    assert plan(finished, targets=[]) == {"table": 2, "audit": 1, "all": 1}
+    assert plan(finished, targets=[]) == {"table": 2, "audit": 1, "page": 1, "all": 1}
 
 
 def test_table_has_a_row_a_run(finished):
@@ -280,6 +280,26 @@ def test_a_failing_job_shows_its_one_line(copied):
     assert lines and all("photos_lmdb" in line for line in lines)
     assert "Traceback" not in output
     assert not (copied / "results" / "data" / "photos" / "images.npy").exists()
+
+
+def test_a_run_ends_with_a_page(copied):
+    """Named by the last line, also when there is nothing to do. The audit, half a minute, is made up."""
+    audit, page = copied / "results" / "audit", "results/report.html"
+    audit.mkdir()
+    for name in ("operator.png", "gaussian.png"):
+        Image.new("RGB", (60, 40)).save(audit / name)
+    (audit / "differences.md").write_text("| paper | code |\n|---|---|\n| a | b |\n")
+    output = tiny(copied, targets=[page])
+    assert output.splitlines()[-1].endswith(f" {page}")
+    made = (copied / page).read_text()
+    assert made.count("<img") == 3 + 3 + 2  # data and two runs, the figures, those of the audit
+    assert "rooms_quartic" in made and "Not there yet" not in made
+    assert tiny(copied, targets=[page]).splitlines()[-1].endswith(f" {page}")
+    for arguments in (["--dry-run"], ["--forcerun", "page", "--dry-run"]):
+        assert page not in tiny(copied, *arguments, targets=[page]).splitlines()[-1]
+    assert page not in tiny(copied).splitlines()[-1]
+    # A change of the config that the page shows makes it anew.
+    assert plan(copied, "--config", "figures={figure4: [rooms_none]}", targets=[page])["page"] == 1
 
 
 def test_report_is_one_file_with_captions(copied):

@@ -1,5 +1,6 @@
 # What the rules share: the checked config, the runs' settings, and how a stage of the library is called.
 
+import atexit
 import functools
 import json
 import os
@@ -51,6 +52,7 @@ from blurdiff.config.runs import check_config, check_files, is_forward_only, rea
 from blurdiff.data import sources
 from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import METRICS
+from blurdiff.reporting.exhibits import exhibits
 from blurdiff.reporting.figures import FIGURES, INPUTS
 from blurdiff.reporting.summaries import TABLES
 from blurdiff.runtime.files import write_text
@@ -136,20 +138,35 @@ def settings_of(wildcards):
     return SETTINGS[wildcards.run, wildcards.seed]
 
 
+def in_earnest():
+    """Whether this is the main process of a run that runs jobs."""
+    return workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun
+
+
 # Stages take settings as a file: hundreds of runs do not fit on a command line, and a person can repeat a job by hand.
 # It is no input made by a rule: Snakemake asks no job below one that must run for its own reasons to run, and a file
 # that is `ancient` gives it none, so that changes of the config would go unnoticed.
+def kept(path, text):
+    """The path of a file with this text, which is written (in earnest) unless it is there."""
+    if in_earnest() and not (os.path.isfile(path) and Path(path).read_text(encoding="utf-8") == text):
+        write_text(path, text)
+    return path
+
+
 def settings_files(*several):
-    """The settings.json of runs and seeds, written (in earnest, and by the main process) unless they are there."""
-    earnest = workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun
+    """The settings.json of runs and seeds."""
     paths = []
     for settings in several:
         folder = Path(config["results"]) / "runs" / settings.run / f"seed{settings.seed}"
-        paths.append(os.path.normpath(folder / "settings.json"))
         text = json.dumps(settings.as_dict(), indent=2) + "\n"
-        if earnest and not (os.path.isfile(paths[-1]) and Path(paths[-1]).read_text(encoding="utf-8") == text):
-            write_text(paths[-1], text)
+        paths.append(kept(os.path.normpath(folder / "settings.json"), text))
     return paths
+
+
+def config_file(wildcards, threads):
+    """The whole config, with every default, as a file."""
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return kept(os.path.normpath(Path(config["results"]) / "config.yaml"), text)
 
 
 def settings_file(wildcards, threads):
@@ -343,8 +360,9 @@ def weights_option(wildcards, input):
 
 
 def figure_runs(wildcards):
-    """The resolved settings of the runs that a figure shows: of each run its first seed."""
-    return [SETTINGS[run, SEEDS[0]] for run in config["figures"][wildcards.figure]]
+    """The resolved settings of the runs that a figure shows: of each run its first seed, or all of them."""
+    seeds = SEEDS if FIGURES[wildcards.figure].all_seeds else SEEDS[:1]
+    return [SETTINGS[run, seed] for run in config["figures"][wildcards.figure] for seed in seeds]
 
 
 def figure_identity(wildcards):

@@ -1,4 +1,4 @@
-# The paper's Table 1 and figures, and other tables.
+# The paper's Table 1 and figures, other tables, and the page with all results.
 
 
 rule table:
@@ -61,3 +61,40 @@ rule figure:
     shell:
         "{params.blurdiff} figure --name {wildcards.figure} --settings {params.settings:q} {params.options} "
         "--output {output.png:q} --pdf {output.pdf:q} --caption {output.caption:q} > {log:q} 2>&1"
+
+
+SHOWN_DATA = dict.fromkeys(SETTINGS[run, SEEDS[0]].dataset for run in RUNS)
+
+
+rule page:
+    input:
+        shown=expand("<results>/{file}", file=[file for exhibit in exhibits(config) for file in exhibit.files]),
+        tables=expand("<results>/{table}.csv", table=TABLES),
+        samples=expand("<results>/runs/{run}/seed{seed}/samples.npz", run=RUNS, seed=SEEDS[0]),
+        images=expand("<results>/data/{dataset}/images.npy", dataset=SHOWN_DATA),
+        manifests=expand("<results>/data/{dataset}/manifest.json", dataset=SHOWN_DATA),
+    output:
+        "<results>/report.html",
+    log:
+        "<logs>/report.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        identity=lambda wildcards: [identity(settings) for settings in SETTINGS.values()],
+        config=config_file,
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} page --config {params.config:q} --output {output:q} > {log:q} 2>&1"
+
+
+@atexit.register
+def show_page():
+    """Say where the page is, if it was asked for and is there: the last line, after all that Snakemake prints itself."""
+    dag, page = workflow.dag, rules.page.output[0]
+    pages = [job for job in dag.jobs if page in job.output] if dag is not None and in_earnest() else []
+    if pages and all(dag.noneedrun_finished(job) for job in pages):
+        print(f"All results are on one page: {page}", file=sys.stderr)

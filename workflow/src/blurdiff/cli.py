@@ -37,6 +37,7 @@ STAGES = {
     "samplers": "sampler studies to one table and figure",
     "failures": "what breaks by schedule, prediction and sampler: one table and figure",
     "tilt": "distance by the spectral tilt of the process: one table and figure",
+    "page": "all results of a config on one page of HTML",
     "plan": "what a config will cost before anything starts, and how far it is",
     "store": "show the store of trained models; remove what no config needs",
     "settings": "print the resolved settings of a config file's runs",

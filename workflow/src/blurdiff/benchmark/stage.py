@@ -88,8 +88,8 @@ def write_csv(path: str, rows: list[dict]) -> None:
 
 
 def _gpu_name(threads: int) -> str:
-    from blurdiff.benchmark.table import name_of_device
     from blurdiff.runtime.devices import pick_device
+    from blurdiff.runtime.machine import name_of_device
 
     pick_device("cuda", threads)
     return name_of_device("cuda")

@@ -1,14 +1,11 @@
 """Measurements to the rows of benchmark.csv."""
 
 import datetime
-import platform
 import statistics
-import subprocess
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 
 from blurdiff.benchmark.rows import CEILINGS, COPY, MATMUL, Measurement, Target
+from blurdiff.runtime.machine import commit, versions
 
 COLUMNS = (
     "stage", "implementation", "device", "device_name", "precision", "batch", "resolution", "threads",
@@ -29,7 +26,7 @@ def table(stages: Sequence[Sequence[Measurement]], device: str, names: dict[str,
     device calls itself."""
     ceilings = {m.row.implementation: m for stage in stages for m in stage if m.row.stage == CEILINGS and m.seconds}
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    same = {"threads": threads, "versions": versions(), "commit": commit(), "date": date}
+    same = {"threads": threads, "versions": versions(PACKAGES), "commit": commit(), "date": date}
     rows = []
     for stage in stages:
         of_stage = {m.row.implementation: m for m in stage}
@@ -122,44 +119,3 @@ def _reached(m: Measurement, target: Target, stage: dict[str, Measurement], row:
     if other is None or not (m.seconds and other.seconds):
         return None
     return statistics.median(m.rates) / statistics.median(other.rates)
-
-
-def versions() -> str:
-    """Python and the packages whose speed is measured, as "name version; …"."""
-    found = [f"python {platform.python_version()}"]
-    for name in PACKAGES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            found.append(f"{name} –")
-    return "; ".join(found)
-
-
-def commit() -> str:
-    """The commit of the code, "+" if files of it were changed since; empty outside of a git repository."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        head = git("rev-parse", "HEAD")
-        return head + "+" * bool(head and git("status", "--porcelain", "--", "../.."))
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def name_of_device(device: str) -> str:
-    """What the processor or the GPU calls itself."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from blurdiff.benchmark.settings import settings_for
     from blurdiff.benchmark.stage import _draw, _gpu_name, plan, report, write_csv
     from blurdiff.config.runs import read_settings
+    from blurdiff.runtime.machine import name_of_device
 
     repeats = arguments.repeats or (2 if arguments.quick else 5)
     for name, value in {"threads": arguments.threads, "repeats": repeats}.items():
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be 1 or more, not {value}")
     given = read_settings(arguments.settings) if arguments.settings else None
     settings = settings_for(arguments.device, given, arguments.quick)
-    names = {"cpu": table.name_of_device("cpu")}
+    names = {"cpu": name_of_device("cpu")}
     if arguments.device == "cuda":
         names["cuda"] = worker.prepare(_gpu_name, arguments.threads)
     seconds = 0.01 if arguments.quick else 1.5

@@ -45,6 +45,7 @@ FIGURES = {
     "forward": "the forward process of one image",
     "training": "training loss by quarter of the timesteps",
     "spectrum": "power spectrum of samples against that of the data",
+    "metrics": "every metric of every run (all seeds), beside what the data gets",
 }
 
 

@@ -17,7 +17,8 @@ from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.data.sources import Reader, Record, open_reader
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
-from blurdiff.runtime.parallel import WorkerDied, available_cores, ordered_map, progress
+from blurdiff.runtime.machine import available_cores
+from blurdiff.runtime.parallel import WorkerDied, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
 from blurdiff.runtime.text import shown
 

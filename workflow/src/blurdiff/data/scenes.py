@@ -15,7 +15,8 @@ from PIL import Image
 from blurdiff.data.synthetic import bedroom, church
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import atomic_path
-from blurdiff.runtime.parallel import available_cores, ordered_map, progress
+from blurdiff.runtime.machine import available_cores
+from blurdiff.runtime.parallel import ordered_map, progress
 
 KINDS = {"bedroom": bedroom.draw, "church": church.draw}
 SHORT_SIDES = range(64, 81)

@@ -16,7 +16,7 @@ from blurdiff.plan import counts, rates, space
 from blurdiff.plan.graph import Job, jobs_of
 from blurdiff.plan.progress import Progress, progress_of
 from blurdiff.plan.work import QUICK, WORK, Facts, datasets_of, flops_of_work, work_of
-from blurdiff.runtime.parallel import available_cores
+from blurdiff.runtime.machine import available_cores
 
 
 def counts_given(options: list[str]) -> dict[str, int]:

@@ -29,7 +29,9 @@ class Figure(NamedTuple):
     sections: tuple[str, ...] = ("process",)  # sections of the settings that decide the figure, beside its files
     options: tuple[str, ...] = ()  # keys of OPTIONS
     all_samples: bool = False  # whether all samples are read, not the first few
+    all_seeds: bool = False  # whether it shows every seed of its runs, not the first alone
     shows_data: bool = False  # whether images of the data set can be seen in it
+    chapter: str = "inside"  # where results/report.html shows it: a key of exhibits.CHAPTERS
 
 
 class Option(NamedTuple):
@@ -45,6 +47,7 @@ INPUTS = {
     "samples": Input("<results>/runs/{run}/seed{seed}/samples.npz", "inputs:read_samples", "samples.npz of each run"),
     "images": Input("<results>/data/{dataset}/images.npy", "inputs:read_images", "images.npy of each run's data set"),
     "histories": Input("<results>/runs/{run}/seed{seed}/history.csv", "inputs:read_history", "history.csv of each run"),
+    "evaluations": Input("<results>/runs/{run}/seed{seed}/fid.json", "tables:read_own", "fid.json of each run"),
 }
 OPTIONS = {
     "n_images": Option(1, 1, "figure1: samples shown of each run"),
@@ -55,24 +58,30 @@ SAMPLED = (*TRAINED, "sampling")
 FIGURES = {
     "figure1": Figure(
         "Figure 1: reverse processes side by side, from noise to image", "strips:reverse_process", ("strips",), SAMPLED,
-        options=("n_images",),
+        options=("n_images",), chapter="reverse",
     ),
-    "figure2": Figure("Figure 2: samples of different blur schedules", "grids:sample_grids", ("samples",), SAMPLED),
+    "figure2": Figure(
+        "Figure 2: samples of different blur schedules", "grids:sample_grids", ("samples",), SAMPLED, chapter="samples",
+    ),
     "figure3": Figure(
         "Figure 3: samples of different directions of the blur", "grids:sample_grids", ("samples",), SAMPLED,
+        chapter="samples",
     ),
     "figure4": Figure("Figure 4: blur schedules f(i) against the timestep i", "curves:blur_schedules"),
-    "factor": Figure("What ε prediction multiplies: σ/√Ā by timestep and mode", "factor:error_factors"),
+    "factor": Figure(
+        "What ε prediction multiplies: σ/√Ā by timestep and mode", "factor:error_factors", chapter="breaks",
+    ),
     "tilts": Figure(
         "Where each process stands between coarse to fine and fine to coarse", "tilts:tilts", ("images",),
+        chapter="tilt",
     ),
     "samples": Figure(
         "Samples of every run beside images of its data set", "grids:overview", ("samples", "images"), SAMPLED,
-        shows_data=True,
+        shows_data=True, chapter="samples",
     ),
     "forward": Figure(
         "The forward process: one image while it is diffused", "forward:forward_process", ("images",),
-        options=("image_index",), shows_data=True,
+        options=("image_index",), shows_data=True, chapter="reverse",
     ),
     "training": Figure(
         "Training loss against the iteration, overall and by quarter of the timesteps", "curves:training_curves",
@@ -81,6 +90,10 @@ FIGURES = {
     "spectrum": Figure(
         "Power spectrum of samples over that of the data", "curves:spectra", ("samples", "images"), SAMPLED,
         all_samples=True,
+    ),
+    "metrics": Figure(
+        "Every metric of every run, beside what the data gets", "dots:metrics_of_runs", ("evaluations",),
+        (*SAMPLED, "evaluation"), all_seeds=True, chapter="metrics",
     ),
 }  # fmt: skip
 check_names(FIGURES, settings.FIGURES, "reporting.figures.FIGURES")

@@ -80,6 +80,13 @@ def read_study(path: str) -> pd.DataFrame:
     return frame
 
 
+def read_own(path: str, settings: Settings) -> dict:
+    """The same of a run; raises UserError also when its samples were made with other settings than these."""
+    evaluation = read_evaluation(path)
+    check_made(path, evaluation.get("made_with", {}), settings, SAMPLES, *STRIPS)
+    return evaluation
+
+
 def check_settings(evaluations: Sequence[Mapping], runs: Sequence[Settings]) -> None:
     """Raise UserError for an evaluation of samples that were made with other settings than its run's among `runs`."""
     wanted = {(run.run, run.seed): run for run in runs}

@@ -20,11 +20,6 @@ from blurdiff.errors import UserError
 from blurdiff.runtime.allocator import keep_freed_memory
 
 
-def available_cores() -> int:
-    """The number of cores that this process may use (a batch system or a container may grant fewer than exist)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class WorkerDied(UserError):
     """A worker process ended without a word."""
 
