@@ -1,6 +1,56 @@
 # Images: an LSUN-format LMDB, the user's or a synthetic one, a folder or a zip, to one uint8 array a data set.
 
 
+def source_of(wildcards):
+    """The kind of a data set and its path: the user's, or that of the LMDB that rule synthesize writes."""
+    name, path = sources.source_of(config["datasets"][wildcards.dataset], f"<results>/data/{wildcards.dataset}_lmdb")
+    return sources.SOURCES[name], path
+
+
+def source_file(wildcards):
+    """The file of a data set that must be there. A folder's own time does not tell of its files; see source_state."""
+    source, path = source_of(wildcards)
+    return ancient(path) if source.is_folder else source.file(path)
+
+
+@functools.cache
+def state_of(name, path):
+    """What tells a data set's files from those that replace them, however old these are."""
+    try:
+        return json.dumps(sources.SOURCES[name].state(path))
+    except (UserError, OSError):
+        return ""  # it is still to come, or the job will say what is wrong with it
+
+
+def source_state(wildcards):
+    """That of a user's data set; one that is drawn Snakemake knows itself."""
+    name, path = sources.source_of(config["datasets"][wildcards.dataset])
+    return "" if sources.SOURCES[name].drawn else state_of(name, path)
+
+
+def source_option(wildcards, input):
+    """The option that names the data set."""
+    source, _ = source_of(wildcards)
+    return f"--{source.option} {shlex.quote(os.path.dirname(input[0]) if source.inside else str(input[0]))}"
+
+
+def preprocess_options(wildcards):
+    """What decides the images, beside the resolution."""
+    dataset = config["datasets"][wildcards.dataset]
+    options = f"--max-corrupt-fraction {dataset['max_corrupt_fraction']}"
+    for key in ("max_images", "crop"):
+        if dataset[key]:
+            options += f" --{key.replace('_', '-')} {dataset[key]}"
+    return f"{options} --synthetic" if dataset["synthetic"] else options
+
+
+def download_options(dataset):
+    """Address and checksum of a data set's zip, where they are not LSUN's."""
+    url, digest = dataset["download"], dataset["download_digest"]
+    options = "" if url == "lsun" else f"--url {shlex.quote(url)}"
+    return f"{options} --digest {digest}" if digest else options
+
+
 rule synthesize:
     output:
         "<results>/data/{dataset}_lmdb/data.mdb",
@@ -69,6 +119,7 @@ IN_PARTS = "|".join(re.escape(dataset) for dataset, n in PARTS.items() if n > 1)
 rule preprocess:
     input:
         source_file,
+        unnoticed=unnoticed_data,
     output:
         images="<results>/data/{dataset}/images.npy",
         manifest="<results>/data/{dataset}/manifest.json",
@@ -138,6 +189,7 @@ rule join_parts:
         manifests=lambda wildcards: [
             f"<results>/data/{wildcards.dataset}/parts/{part}.json" for part in range(PARTS[wildcards.dataset])
         ],
+        unnoticed=unnoticed_data,
     output:
         images="<results>/data/{dataset}/images.npy",
         manifest="<results>/data/{dataset}/manifest.json",

@@ -1,6 +1,41 @@
 # The paper's Table 1 and figures, and other tables.
 
 
+def figure_runs(wildcards):
+    """The resolved settings of the runs that a figure shows: of each run its first seed."""
+    return [SETTINGS[run, SEEDS[0]] for run in config["figures"][wildcards.figure]]
+
+
+def figure_identity(wildcards):
+    """What decides a figure, beside its files."""
+    words = ["run", "dataset", "label", "synthetic", "seed", "resolution"]
+    sections = FIGURES[wildcards.figure].sections
+    return [identity(settings, *words, *sections) for settings in figure_runs(wildcards)]
+
+
+def figure_settings(wildcards, threads):
+    """The settings.json of the runs that a figure shows."""
+    return settings_files(*figure_runs(wildcards))
+
+
+def figure_title(wildcards, threads):
+    """What the figure shows, for the report."""
+    return FIGURES[wildcards.figure].title
+
+
+def figure_inputs(wildcards):
+    """The files that a figure is drawn from, by option: one path for each run."""
+    return {
+        option: [INPUTS[option].path.format(**run) for run in figure_runs(wildcards)]
+        for option in FIGURES[wildcards.figure].inputs
+    }
+
+
+def figure_options(wildcards, input):
+    """`--samples PATH … --images PATH …`."""
+    return " ".join(f"--{option} {' '.join(map(shlex.quote, paths))}" for option, paths in input.items())
+
+
 rule table:
     input:
         evaluations=expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),

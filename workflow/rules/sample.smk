@@ -1,6 +1,19 @@
 # Samples of a run and seed, in shards of fixed size: a killed job loses one shard, and more samples are more shards.
 
 
+def shard_identity(wildcards):
+    """What decides a shard: how many there are in all does not, and the strips come from the first alone."""
+    settings = settings_of(wildcards)
+    of_strips = () if wildcards.shard == "0" else ("n_strip", "n_snapshots", "strip_x0")
+    return {"seed": settings.seed, "sampling": made_by(settings.sampling, "n_samples", *of_strips)}
+
+
+def shards_of(wildcards):
+    """All shards of a run and seed."""
+    n_shards = -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"])
+    return [f"<results>/runs/{wildcards.run}/seed{wildcards.seed}/shards/{shard}.npz" for shard in range(n_shards)]
+
+
 rule sample:
     input:
         model="<results>/runs/{run}/seed{seed}/model.safetensors",

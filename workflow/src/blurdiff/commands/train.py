@@ -31,6 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.settings)
     manifest = read_manifest(arguments.manifest, "sha256")
     model, history = Path(arguments.output), Path(arguments.history)
-    images, digest, store = arguments.images, manifest.sha256, arguments.store
+    images, digest, store = arguments.images, str(manifest.sha256), arguments.store
     done = train_in_store(settings, images, digest, store, model, history, arguments.threads)
     return 0 if done else EXIT_INTERRUPTED

@@ -48,7 +48,7 @@ FIGURES = {
 
 
 # Processes of other papers, and of the authors' released code, as process keys; a run's own keys are laid over them.
-PRESETS = {
+PRESETS: dict[str, dict] = {
     "ddpm": {"family": "blur", "basis": "pixel", "f_type": "none", "f_N": 0.0},
     "blurring-diffusion": {"family": "blurring-diffusion", "noise_schedule": "cosine-bounded", "sigma_max": 20.0},
     "ihdm": {"family": "ihdm", "sigma_max": 20.0},

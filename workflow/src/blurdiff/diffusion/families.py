@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +155,7 @@ def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int, powe
         settings.f_type, settings.f_N, settings.n_timesteps, settings.f_anchor, settings.f_table
     )
     blur = np.concatenate([[0.0], np.cumsum(f[1:])])
-    shift = {"snr_shift": snr_shift(settings, resolution)}
+    shift: dict[str, Any] = {"snr_shift": snr_shift(settings, resolution)}
     if settings.snr_tilt is not None:
         shift |= {"snr_tilt": settings.snr_tilt, "power": _needed(power, "snr_tilt")}
     return assemble(basis, noise_table(settings), blur, log_D, **shift)

@@ -15,6 +15,7 @@ to 0 but nothing becomes infinite or NaN. Nothing is larger than O(N + R²).
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ class Process:
         """The same process on another device, computing in `dtype` (the tables stay float64)."""
         dtype = dtype or self.dtype
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
         return replace(self, **moved, dtype=dtype)
 
     def to_modes(self, x: Tensor) -> Tensor:
