@@ -45,3 +45,21 @@ def test_tables_count_by_their_content(tmp_path):
     table.write_text("i,f\n0,1\n")
     with pytest.raises(UserError, match="f_table"):
         made.check_made("x.npz", carried, settings, ("process",))
+
+
+def test_a_study_carries_what_was_tried(tmp_path):
+    path, lines = tmp_path / "samplers.csv", ["sampler,grid,eta,n_steps,n_samples"]
+    lines += [f"{name},{eta},{n},3" for name, eta in (("ddim,uniform", 0.0), ("ddim,snr", 0.5)) for n in (2, 4)]
+    path.write_text("\n".join(lines) + "\n")
+    samplers = [{"sampler": "ddim", "grid": "uniform", "eta": 0}, {"sampler": "ddim", "grid": "snr", "eta": 0.5}]
+    assert made.settings_in(path) == made.studied(samplers, [2, 4], 3)
+    with pytest.raises(UserError, match=r"samplers.csv was made with sampler_study.n_steps \[2, 4\], .* \[2, 5\]"):
+        made.compare(path, made.settings_in(path), made.studied(samplers, [2, 5], 3))
+
+
+@pytest.mark.parametrize("name", made.CARRIERS)
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b"\xff" * 9])
+def test_what_is_none_of_these_files_carries_nothing(tmp_path, name, content):
+    assert made.settings_in(tmp_path / name) == {}
+    (tmp_path / name).write_bytes(content)
+    assert made.settings_in(tmp_path / name) == {}

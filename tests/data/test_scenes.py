@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from blurdiff import cli
+from blurdiff.config import made
 from blurdiff.data import lsun, scenes
 from blurdiff.data.preprocess import squash
 from blurdiff.data.scenes import draw_image, synthesize
@@ -27,7 +28,8 @@ def drawn(request):
 def test_the_lmdb_is_one_of_lsuns(tmp_path):
     folder = tmp_path / "new" / "church_lmdb"
     synthesize("church", folder, 7, seed=3, workers=1)
-    assert [path.name for path in folder.parent.rglob("*")] == ["church_lmdb", "data.mdb"]
+    assert sorted(path.name for path in folder.parent.rglob("*")) == ["church_lmdb", "data.mdb", "scenes.json"]
+    assert made.settings_in(folder / "data.mdb") == {"synthetic": "church", "n_images": 7, "seed": 3}
     with lsun.open_lmdb(folder) as environment:
         assert len(list(lsun.iterate_keys(environment))) == lsun.count_entries(environment) == 7
     for key, value in records(folder).items():
@@ -61,7 +63,7 @@ def test_what_was_there_is_replaced_or_kept(tmp_path, monkeypatch):
         patch.setattr(scenes, "ordered_map", interrupted)
         synthesize("bedroom", folder, 40, workers=1)
     assert (folder / "data.mdb").read_bytes() == before
-    assert [path.name for path in folder.iterdir()] == ["data.mdb"]
+    assert sorted(path.name for path in folder.iterdir()) == ["data.mdb", "scenes.json"]
     synthesize("bedroom", folder, 5, workers=1)
     assert len(records(folder)) == 5
 

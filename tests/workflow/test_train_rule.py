@@ -45,6 +45,9 @@ def test_several_nodes(command):
     assert line.endswith("--nproc-per-node=1 -m blurdiff")
     assert gpus == "2"
     assert "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 python -m torch.distributed.run" in rule
+    # torchrun waits in silence, so the log says for whom, where and how long.
+    assert rule.index('echo "waiting for torchrun on all 2 nodes to meet at $(hostname):') < rule.index("srun --nodes")
+    assert "after 600 s it gives up" in rule and "--rdzv-conf=join_timeout=600 " in line
 
 
 def test_batch_that_cannot_be_shared_out(tmp_path):

@@ -239,14 +239,35 @@ def test_a_change_after_snakemakes_records_were_deleted_is_refused(copied):
     """It would take the old files for those of the new config, and captions would say so."""
     shutil.rmtree(copied / ".snakemake")
     assert plan(copied) == {}
-    for change, file, key in (
-        ('training={"iterations": 3}', "model.safetensors", "training.iterations 2"),
-        ('sampling={"grid": "snr"}', "fid.json", "sampling.grid uniform"),
+    target = ["results/table1.csv"]  # far from what is changed
+    for change, rule, file, key in (
+        ('training={"iterations": 3}', "train", "model.safetensors", "training.iterations 2"),
+        ('sampling={"grid": "snr"}', "evaluate", "fid.json", "sampling.grid uniform"),
+        ('sampling={"n_samples": 3}', "evaluate", "fid.json", "sampling.n_samples 2"),
+        ('datasets={"rooms": {"max_images": 5}}', "preprocess", "data/rooms/manifest.json", "max_images None"),
+        ('datasets={"rooms": {"seed": 2}}', "synthesize", "data/rooms_lmdb/data.mdb", "seed 1"),
     ):
-        output = tiny(copied, "--config", change, status=1)
+        output = tiny(copied, "--config", change, targets=target, status=1)
         [line] = [line for line in output.splitlines() if "was made with" in line]
-        assert "results/runs/rooms_" in line and file in line and key in line and "delete" in line
-        assert "Nothing to be done" not in output
+        assert line.startswith("error: results/") and f"{file} was made with {key}, " in line
+        assert line.endswith(f"put the config back, or run with --forcerun {rule}")
+        assert "Nothing to be done" not in output and "Traceback" not in output
+    # The last remedy works, and makes anew all that comes of it; a file that is not there is asked nothing.
+    jobs = plan(copied, "--forcerun", "synthesize", "--config", change, targets=target)
+    assert jobs == {"synthesize": 1, "preprocess": 1, "reference": 1, "train": 2, "sample": 2, "gather": 2,
+                    "evaluate": 2, "table": 1}  # fmt: skip
+
+
+def test_another_file_of_weights_is_noticed(copied):
+    """A stand-in, as no job reads it: what there is counts as made with it."""
+    config = ["--config", 'evaluation={"network": "inception", "weights": "weights.pth"}']
+    target, weights = ["results/table1.csv"], copied / "weights.pth"
+    weights.write_bytes(b"one")
+    tiny(copied, "--touch", *config, targets=target)
+    assert plan(copied, *config, targets=target) == {}
+    weights.write_bytes(b"two")
+    os.utime(weights, (1e9, 1e9))
+    assert plan(copied, *config, targets=target) == {"reference": 1, "evaluate": 2, "table": 1}
 
 
 def test_an_older_table_in_the_place_of_another_is_noticed(tmp_path):

@@ -47,7 +47,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
 from blurdiff.config.keys import Section, digests_of, files_of, made_by
-from blurdiff.config.made import MODEL, SAMPLES, STRIPS, check_made, settings_in_evaluation, settings_in_model
+from blurdiff.config.made import SAMPLES, compare, deciding, settings_in, studied
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.data import sources
 from blurdiff.errors import UserError
@@ -206,42 +206,72 @@ def gpus_of(section):
     )
 
 
-def trainer(wildcards, threads):
-    """The start of the command line: one process, or torchrun with one for each GPU. What torchrun is told by the
-    environment, an older one ignores: to pass on Slurm's signals, and to wait while the state is being saved."""
-    training, command = settings_of(wildcards).training, blurdiff(wildcards, threads)
-    gpus, nodes = training["gpus"], training["nodes"]
-    if gpus * nodes == 1:
-        return told(command)
-    variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
-    variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
-    # By its own name a machine may not find itself.
-    launch, place = "", "--standalone --local-addr 127.0.0.1"
-    if nodes > 1:
-        launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
-        place = (
-            f'--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):$((20000 + SLURM_JOB_ID % 20000))" '
-            '--rdzv-id="${SLURM_JOB_ID:?training.nodes larger than 1 needs Slurm}"'
-        )
-    torchrun = f"{launch}python -m torch.distributed.run {place} --nproc-per-node={gpus} -m blurdiff"
-    return told(f"{variables} {command.replace('python -m blurdiff', torchrun)}")
+# What comes before an evaluation and a study of samplers, in order.
+BEFORE = ["synthesize", "preprocess", "join_parts", "reference", "train", "sample", "gather"]
 
 
-def told(command):
-    """A trainer's command that also says on Snakemake's terminal how far it is, unless that is --quiet: its standard
-    output goes there, whatever it prints else to the log. In a file a line a minute is enough, since weeks add up.
+def refuse_unnoticed(rule, path, expected):
+    """End Snakemake if a file carries other settings than the config's, and it does not know: without its records, in
+    a .snakemake that was deleted, it would take the file for that of the config. Not if it makes the file anew."""
+    path, forced = os.path.normpath(f"{config['results']}/{path}"), workflow.dag_settings
+    makers = BEFORE[: BEFORE.index(rule) + 1] if rule in BEFORE else [*BEFORE, rule]
+    if forced.forceall or not forced.forcerun.isdisjoint(makers) or not os.path.exists(path):
+        return
+    if workflow.persistence.metadata(IOFile(path)) is None:
+        # A file that is deleted is not missed as long as what was made of it is there.
+        remedy = f"Snakemake's records (.snakemake) were deleted: put the config back, or run with --forcerun {rule}"
+        try:
+            compare(path, settings_in(path), expected, remedy=remedy)
+        except UserError as error:
+            # Any other exception makes this one a file without a producer, which it need not have.
+            raise SystemExit(f"error: {error}") from None
 
-    All of it is part of a parameter and not of the rule, of which a change would have every run sampled anew."""
-    if (workflow.output_settings.quiet or set()) & {Quietness.PROGRESS, Quietness.ALL}:
-        return command
-    seconds = os.environ.get("BLURDIFF_TELL_SECONDS", 10 if sys.stderr.isatty() else 60)
-    return f'exec 3>&2; told() {{ {command} "$@" --tell {seconds} 2>&1 >&3 3>&-; }}; told'
+
+def unnoticed(**names):
+    """No input, but the check of these files of a run and seed, by the rules that make them."""
+
+    def check(wildcards):
+        settings, study = settings_of(wildcards), config["sampler_study"]
+        samplers = [{**settings.sampling, **choice} for choice in study["samplers"]]
+        expected = deciding(settings, *SAMPLES) | studied(samplers, study["n_steps"], study["n_samples"])
+        expected |= {
+            "sampling.n_samples": settings.sampling.n_samples,
+            "evaluation.network": settings.evaluation.network,
+        }
+        for rule, name in names.items():
+            refuse_unnoticed(rule, f"runs/{settings.run}/seed{settings.seed}/{name}", expected)
+        return []
+
+    return check
 
 
-def gpus_to_train(wildcards):
-    """For `resources`: as many GPUs as there are processes, on all nodes together."""
-    training = settings_of(wildcards).training
-    return training["gpus"] * training["nodes"] * (training["device"] == "cuda")
+def unnoticed_data(wildcards):
+    """The same for a data set's images, and what was drawn for them."""
+    name, dataset = wildcards.dataset, config["datasets"][wildcards.dataset]
+    source, path = sources.source_of(dataset)
+    expected = {"resolution": config["resolution"], **dataset}
+    if sources.SOURCES[source].drawn:
+        refuse_unnoticed("synthesize", f"data/{name}_lmdb/data.mdb", expected)
+    else:
+        expected["source"] = path
+    refuse_unnoticed("preprocess" if dataset["parts"] == 1 else "join_parts", f"data/{name}/manifest.json", expected)
+    return []
+
+
+def weights(wildcards):
+    """The file of the evaluation network's weights, if the config gives one."""
+    return config["evaluation"]["weights"] or []
+
+
+def weights_state():
+    """What tells this file from one that replaces it, however old."""
+    path = config["evaluation"]["weights"]
+    return path and [os.stat(path).st_size, os.stat(path).st_mtime_ns]
+
+
+def weights_option(wildcards, input):
+    """The option for it."""
+    return f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
 
 
 def source_of(wildcards):
@@ -294,25 +324,51 @@ def download_options(dataset):
     return f"{options} --digest {digest}" if digest else options
 
 
-def refuse_unnoticed(path, made, settings, sections, *without):
-    """End Snakemake if a file was made with other settings than the config's, and it does not know: without its
-    records, in a .snakemake that was deleted, it would take the file for that of the config."""
-    if made and os.path.exists(path) and workflow.persistence.metadata(IOFile(path)) is None:
-        try:
-            check_made(path, made, settings, sections, *without)
-        except UserError as error:
-            sys.tracebacklimit = 0
-            raise WorkflowError(f"{error} (.snakemake, with Snakemake's records, was deleted)") from None
+NODES_WAIT = 600  # seconds; torchrun's default
 
 
-def unnoticed(wildcards):
-    """No input, but the check of a run's model and distance by what they carry."""
-    settings = settings_of(wildcards)
-    folder = Path(os.path.normpath(config["results"])) / "runs" / settings.run / f"seed{settings.seed}"
-    model, distance = str(folder / "model.safetensors"), str(folder / "fid.json")
-    refuse_unnoticed(model, settings_in_model(model), settings, MODEL)
-    refuse_unnoticed(distance, settings_in_evaluation(distance), settings, SAMPLES, *STRIPS)
-    return []
+def trainer(wildcards, threads):
+    """The start of the command line: one process, or torchrun with one for each GPU. What torchrun is told by the
+    environment, an older one ignores: to pass on Slurm's signals, and to wait while the state is being saved."""
+    training, command = settings_of(wildcards).training, blurdiff(wildcards, threads)
+    gpus, nodes = training["gpus"], training["nodes"]
+    if gpus * nodes == 1:
+        return told(command)
+    variables = f"OMP_NUM_THREADS={max(1, threads // gpus)} PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+    variables += " TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
+    # By its own name a machine may not find itself.
+    launch, place = "", "--standalone --local-addr 127.0.0.1"
+    if nodes > 1:
+        port = "$((20000 + SLURM_JOB_ID % 20000))"
+        # torchrun says nothing while its nodes wait for one another.
+        variables = (
+            f'echo "waiting for torchrun on all {nodes} nodes to meet at $(hostname):{port}; after {NODES_WAIT} s it '
+            f'gives up" >&2; {variables}'
+        )
+        launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
+        place = (
+            f'--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):{port}" --rdzv-conf=join_timeout={NODES_WAIT} '
+            '--rdzv-id="${SLURM_JOB_ID:?training.nodes larger than 1 needs Slurm}"'
+        )
+    torchrun = f"{launch}python -m torch.distributed.run {place} --nproc-per-node={gpus} -m blurdiff"
+    return told(f"{variables} {command.replace('python -m blurdiff', torchrun)}")
+
+
+def told(command):
+    """A trainer's command that also says on Snakemake's terminal how far it is, unless that is --quiet: its standard
+    output goes there, whatever it prints else to the log. In a file a line a minute is enough, since weeks add up.
+
+    All of it is part of a parameter and not of the rule, of which a change would have every run sampled anew."""
+    if (workflow.output_settings.quiet or set()) & {Quietness.PROGRESS, Quietness.ALL}:
+        return command
+    seconds = os.environ.get("BLURDIFF_TELL_SECONDS", 10 if sys.stderr.isatty() else 60)
+    return f'exec 3>&2; told() {{ {command} "$@" --tell {seconds} 2>&1 >&3 3>&-; }}; told'
+
+
+def gpus_to_train(wildcards):
+    """For `resources`: as many GPUs as there are processes, on all nodes together."""
+    training = settings_of(wildcards).training
+    return training["gpus"] * training["nodes"] * (training["device"] == "cuda")
 
 
 def images_of(wildcards):
@@ -341,22 +397,6 @@ def shards_of(wildcards):
     """All shards of a run and seed."""
     n_shards = -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"])
     return [f"<results>/runs/{wildcards.run}/seed{wildcards.seed}/shards/{shard}.npz" for shard in range(n_shards)]
-
-
-def weights(wildcards):
-    """The file of the evaluation network's weights, if the config gives one."""
-    return config["evaluation"]["weights"] or []
-
-
-def weights_state():
-    """What tells this file from one that replaces it, however old."""
-    path = config["evaluation"]["weights"]
-    return path and [os.stat(path).st_size, os.stat(path).st_mtime_ns]
-
-
-def weights_option(wildcards, input):
-    """The option for it."""
-    return f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
 
 
 def figure_runs(wildcards):
@@ -393,3 +433,12 @@ def figure_inputs(wildcards):
 def figure_options(wildcards, input):
     """`--samples PATH … --images PATH …`."""
     return " ".join(f"--{option} {' '.join(map(shlex.quote, paths))}" for option, paths in input.items())
+
+
+@atexit.register
+def show_page():
+    """Say where the page is, if it was asked for and is there: the last line, after all that Snakemake prints itself."""
+    dag, page = workflow.dag, rules.page.output[0]
+    pages = [job for job in dag.jobs if page in job.output] if dag is not None and in_earnest() else []
+    if pages and all(dag.noneedrun_finished(job) for job in pages):
+        print(f"All results are on one page: {page}", file=sys.stderr)

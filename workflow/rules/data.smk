@@ -69,6 +69,7 @@ IN_PARTS = "|".join(re.escape(dataset) for dataset, n in PARTS.items() if n > 1)
 rule preprocess:
     input:
         source_file,
+        unnoticed=unnoticed_data,
     output:
         images="<results>/data/{dataset}/images.npy",
         manifest="<results>/data/{dataset}/manifest.json",
@@ -138,6 +139,7 @@ rule join_parts:
         manifests=lambda wildcards: [
             f"<results>/data/{wildcards.dataset}/parts/{part}.json" for part in range(PARTS[wildcards.dataset])
         ],
+        unnoticed=unnoticed_data,
     output:
         images="<results>/data/{dataset}/images.npy",
         manifest="<results>/data/{dataset}/manifest.json",

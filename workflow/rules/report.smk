@@ -89,12 +89,3 @@ rule page:
         blurdiff=blurdiff,
     shell:
         "{params.blurdiff} page --config {params.config:q} --output {output:q} > {log:q} 2>&1"
-
-
-@atexit.register
-def show_page():
-    """Say where the page is, if it was asked for and is there: the last line, after all that Snakemake prints itself."""
-    dag, page = workflow.dag, rules.page.output[0]
-    pages = [job for job in dag.jobs if page in job.output] if dag is not None and in_earnest() else []
-    if pages and all(dag.noneedrun_finished(job) for job in pages):
-        print(f"All results are on one page: {page}", file=sys.stderr)

@@ -44,8 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         threads=arguments.threads,
     )
+    of_run = found.run or {}
     floor = "no floor" if found.floor_mean is None else f"floor {found.floor_mean:.4g}"
     print(
-        f"{arguments.output}: {found.run['run']}, seed {found.run['seed']}: {found.metric} {found.value:.4g}"
+        f"{arguments.output}: {of_run['run']}, seed {of_run['seed']}: {found.metric} {found.value:.4g}"
         f" of {found.n_samples:,} samples ({floor})"
     )

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.settings)
     manifest = read_manifest(arguments.manifest, "sha256")
     model, history = Path(arguments.output), Path(arguments.history)
-    images, digest, store = arguments.images, manifest.sha256, arguments.store
+    images, digest, store = arguments.images, str(manifest.sha256), arguments.store
     with contextlib.ExitStack() as held:
         tell = arguments.tell
         teller = None if tell is None else Teller(settings, tell, held.enter_context(own_stdout()))

@@ -3,10 +3,11 @@
 Snakemake notices a change of the config by its own records, in a folder (.snakemake) that people delete.
 """
 
+import csv
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from blurdiff.config.keys import digests_of
@@ -55,28 +56,62 @@ def compare(path: str | os.PathLike, made: Mapping, settings: Mapping, *without:
             raise UserError(f"{path} was made with {key} {made[key]}, the settings have {settings[key]}; {remedy}")
 
 
-def settings_in_model(path: str | os.PathLike) -> dict:
-    """What a model.safetensors says of the settings it was trained with, `deciding`, but for its TABLES, which may have
-    been moved; {} when it is none, or silent."""
+def settings_in(path: str | os.PathLike) -> dict:
+    """The settings that a file of a name in CARRIERS carries; {} when it is none, or silent."""
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, 1 << 26)))
-        trained = json.loads(header["__metadata__"]["settings"])
-        return {key: value for key, value in deciding(trained, *MODEL).items() if key not in TABLES}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return CARRIERS[Path(path).name](path)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return {}
 
 
-def settings_in_evaluation(path: str | os.PathLike) -> dict:
-    """What a fid.json says of the settings of its samples, `deciding`; {} when it is none, or silent."""
-    try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8"))["run"]["made_with"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _of_model(path: str | os.PathLike) -> dict:
+    """But for its TABLES, which may have been moved."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, 1 << 26)))
+    trained = json.loads(header["__metadata__"]["settings"])
+    return {key: value for key, value in deciding(trained, *MODEL).items() if key not in TABLES}
+
+
+def _of_evaluation(path: str | os.PathLike) -> dict:
+    found = json.loads(Path(path).read_text(encoding="utf-8"))
+    made_with = {key: value for key, value in found["run"].get("made_with", {}).items() if key not in STRIPS}
+    return made_with | {"sampling.n_samples": found["n_samples"], "evaluation.network": found["network"]}
+
+
+def _of_images(path: str | os.PathLike) -> dict:
+    found = json.loads(Path(path).read_text(encoding="utf-8"))
+    return {key: found[key] for key in ("source", "resolution", "max_images", "crop") if key in found}
+
+
+def _of_scenes(path: str | os.PathLike) -> dict:
+    return dict(json.loads(Path(path).with_name(SCENES).read_text(encoding="utf-8")))
+
+
+def _of_study(path: str | os.PathLike) -> dict:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return studied(rows, [int(row["n_steps"]) for row in rows], int(rows[0]["n_samples"]))
+
+
+def studied(samplers: Iterable[Mapping], n_steps: Iterable[int], n_samples: int) -> dict[str, object]:
+    """What decides a study of samplers, beside its model; `samplers` have sampler, grid and eta."""
+    names = [f"{each['sampler']} {each['grid']} {float(each['eta']):g}" for each in samplers]
+    once = {"samplers": list(dict.fromkeys(names)), "n_steps": list(dict.fromkeys(n_steps)), "n_samples": n_samples}
+    return {f"sampler_study.{key}": value for key, value in once.items()}
+
+
+SCENES = "scenes.json"  # beside a data.mdb that was drawn: what was drawn
+CARRIERS = {
+    "model.safetensors": _of_model,
+    "fid.json": _of_evaluation,
+    "manifest.json": _of_images,
+    "data.mdb": _of_scenes,
+    "samplers.csv": _of_study,
+}
 
 
 def check_model_beside(path: str | os.PathLike, settings: Settings) -> None:
     """Raise UserError when the model in the folder of `path` was trained with other settings."""
     model = Path(path).with_name("model.safetensors")
-    check_made(model, settings_in_model(model), settings, MODEL)
+    check_made(model, settings_in(model), settings, MODEL)

@@ -5,6 +5,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,7 +154,7 @@ def read_runs(texts_or_paths: Sequence[str | Path]) -> list[Settings]:
     return runs
 
 
-def _read(text_or_path: str | Path) -> tuple[object, str]:
+def _read(text_or_path: str | os.PathLike) -> tuple[object, str]:
     """(value, what messages call it)."""
     text = str(text_or_path)
     if not text.lstrip().startswith(("{", "[")):
@@ -164,7 +165,7 @@ def _read(text_or_path: str | Path) -> tuple[object, str]:
         raise UserError(f"settings: not JSON: {error}") from error
 
 
-def read_partial_settings(text_or_path: str | Path) -> dict:
+def read_partial_settings(text_or_path: str | os.PathLike) -> dict:
     """Settings of which any may be absent; the defaults of the sections that are there are filled in."""
     value, name = _read(text_or_path)
     if not isinstance(value, dict):

@@ -12,9 +12,10 @@ from pathlib import Path
 import lmdb
 from PIL import Image
 
+from blurdiff.config.made import SCENES
 from blurdiff.data.synthetic import bedroom, church
 from blurdiff.errors import UserError
-from blurdiff.runtime.files import atomic_path
+from blurdiff.runtime.files import atomic_path, write_json
 from blurdiff.runtime.machine import available_cores
 from blurdiff.runtime.parallel import ordered_map, progress
 
@@ -27,7 +28,8 @@ MAP_BYTES_PER_IMAGE = 1 << 16
 
 
 def synthesize(kind: str, output: str | os.PathLike, n_images: int, seed: int = 0, workers: int | None = None) -> None:
-    """Write the folder `output` with a data.mdb of `n_images` records; a key is the SHA-1 of its value.
+    """Write the folder `output` with a data.mdb of `n_images` records, and SCENES, which says what was drawn; a key is
+    the SHA-1 of its value.
 
     Raises UserError when a number is out of range, the folder cannot be written, or a worker dies.
     """
@@ -54,6 +56,7 @@ def synthesize(kind: str, output: str | os.PathLike, n_images: int, seed: int = 
                     environment.copyfd(file.fileno(), compact=True)
         except lmdb.Error as error:
             raise UserError(f"cannot write {output}: {error}; is the disk full?") from error
+    write_json(Path(output) / SCENES, {"synthetic": kind, "n_images": n_images, "seed": seed})
 
 
 def draw_image(kind: str, seed: int, index: int) -> Image.Image:

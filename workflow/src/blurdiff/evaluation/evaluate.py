@@ -37,20 +37,21 @@ def evaluate(
     What is None of the last three is taken from the settings' evaluation section. Raises UserError when samples,
     reference, network and settings do not go together, or a number is out of range.
     """
-    chosen = {"batch_size": batch_size, "threads": threads, "device": device}
-    chosen = {name: settings.evaluation[name] if value is None else value for name, value in chosen.items()}
-    for name in ("batch_size", "threads"):
-        if chosen[name] < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {chosen[name]}")
+    section = settings.evaluation
+    batch_size = section.batch_size if batch_size is None else batch_size
+    threads = section.threads if threads is None else threads
+    for name, value in {"batch-size": batch_size, "threads": threads}.items():
+        if value < 1:
+            raise UserError(f"--{name} must be 1 or more, not {value}")
     samples = read_samples(samples_path, settings)
     reference = read_reference(reference_path)
     check_reference(reference, reference_path, network, settings.resolution)
     described = describe_run(settings)
-    where = pick_device(chosen["device"], chosen["threads"])
+    where = pick_device(section.device if device is None else device, threads)
     extractor = features.load_network(network, weights, where)
     check_features(reference, reference_path, extractor)
 
-    found = np.concatenate(list(features.extract(extractor, samples, chosen["batch_size"], samples_path)))
+    found = np.concatenate(list(features.extract(extractor, samples, batch_size, samples_path)))
     comparison = Comparison(found, reference, reference.features, where)
     evaluation = compare(comparison, reference, extractor, described)
     if features_path:

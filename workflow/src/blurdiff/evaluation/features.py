@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -204,17 +204,18 @@ def fold(network: "torch.nn.Module") -> None:
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     for module in list(network.modules()):
-        previous_name, previous = None, None
+        previous_name, previous = "", network
         for name, child in list(module.named_children()):
             if isinstance(child, torch.nn.BatchNorm2d) and isinstance(previous, torch.nn.Conv2d):
                 setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
                 setattr(module, name, torch.nn.Identity())
             previous_name, previous = name, child
-    for module in network.modules():
-        padding = getattr(module, "static_padding", None)
+    layer: Any
+    for layer in network.modules():
+        padding = getattr(layer, "static_padding", None)
         if isinstance(padding, torch.nn.ZeroPad2d) and len(set(padding.padding)) == 1:
-            module.padding = (padding.padding[0],) * 2
-            module.static_padding = torch.nn.Identity()
+            layer.padding = (padding.padding[0],) * 2
+            layer.static_padding = torch.nn.Identity()
 
 
 def compute(network: FeatureNetwork, images: np.ndarray) -> np.ndarray:
@@ -230,7 +231,9 @@ def compute(network: FeatureNetwork, images: np.ndarray) -> np.ndarray:
         return network.forward(batch.to(torch.float32, memory_format=_layout(network.channels_last))).cpu().numpy()
 
 
-def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, source: str) -> Iterator[np.ndarray]:
+def extract(
+    network: FeatureNetwork, images: np.ndarray, batch_size: int, source: str | os.PathLike
+) -> Iterator[np.ndarray]:
     """Yield features float32 (b, d) of images uint8 (n, R, R, 3), an array or a memory map, in order, with progress.
 
     `source` names the images. Raises UserError when a feature is not finite.

@@ -56,7 +56,9 @@ def remove(whole: Moments, part: Moments) -> Moments:
 
 def accumulate(batches: Iterable[np.ndarray]) -> Moments:
     """Moments of all rows of the batches (b, d), in one pass and constant memory. ValueError when there is no batch."""
-    total, waiting, rows = None, [], 0
+    total: Moments | None = None
+    waiting: list[np.ndarray] = []
+    rows = 0
 
     def add() -> Moments:
         chunk = moments(np.concatenate(waiting))

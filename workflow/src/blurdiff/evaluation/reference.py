@@ -76,7 +76,7 @@ def check_manifest(images: np.ndarray, path: str | os.PathLike, manifest_path: s
     digest = hashlib.sha256()
     step = max(1, (1 << 24) // images[0].nbytes)
     for start in range(0, len(images), step):
-        digest.update(np.ascontiguousarray(images[start : start + step]))
+        digest.update(np.ascontiguousarray(images[start : start + step]).data.cast("B"))
     if recorded != digest.hexdigest():
         raise UserError(
             f"{manifest_path}: sha256 is {recorded}, {path} has {digest.hexdigest()}; preprocess the data again"

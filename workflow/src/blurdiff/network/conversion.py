@@ -4,11 +4,11 @@ The authors' checkpoints are state dicts of guided-diffusion's U-Net (Dhariwal &
 has one width of attention heads for a whole network: it can express ours only where all attention is equally wide.
 """
 
+import os
 import pickle
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,11 @@ def tensor_names(network: UNet) -> Iterator[tuple[str, str, str]]:
             paths = [f"{a}.{b}".rstrip(".") for a, b in zip(module, (layer, *theirs), strict=True)]
             for part in ("weight", "bias"):
                 if f"{paths[0]}.{part}" in own_names:
-                    yield tuple(f"{path}.{part}" for path in paths)
+                    own, guided, diffusers = (f"{path}.{part}" for path in paths)
+                    yield own, guided, diffusers
 
 
-def network_settings(state: Mapping[str, Tensor], resolution: int, source: str) -> dict:
+def network_settings(state: Mapping[str, Tensor], resolution: int, source: str | os.PathLike) -> dict:
     """A config's `network` section from the names and shapes in a guided-diffusion state dict.
 
     Heads, groups and dropout leave no trace in the shapes: they are the paper's (4, 32, 0). Raises UserError, with
@@ -122,7 +123,7 @@ def network_settings(state: Mapping[str, Tensor], resolution: int, source: str) 
     }
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     """The guided-diffusion state dict inside a file of torch.save, under its plain names, loaded weights-only.
 
     It may stand under a key ("state_dict", "ema", …; of several the one called ema is taken) and have a prefix
@@ -145,8 +146,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     if not found:
         raise UserError(f"{path} holds no guided-diffusion state dict: no tensor is called {LANDMARK}")
     if len(chosen) != 1:
-        keys = ", ".join(".".join(keys) or "the top" for keys, _, _ in found)
-        raise UserError(f"{path} holds several state dicts ({keys}); save the one to be imported by itself")
+        places = ", ".join(".".join(keys) or "the top" for keys, _, _ in found)
+        raise UserError(f"{path} holds several state dicts ({places}); save the one to be imported by itself")
     keys, state, prefix = chosen[0]
     if keys:
         print(f"taking the state dict under {'.'.join(keys)!r}", file=sys.stderr)
@@ -165,7 +166,9 @@ def _state_dicts(content: object, keys: tuple[str, ...]) -> Iterator[tuple[tuple
         yield from _state_dicts(value, (*keys, str(name)))
 
 
-def from_guided_diffusion(state: Mapping[str, Tensor], network: UNet, source: str, order: str = "legacy") -> dict:
+def from_guided_diffusion(
+    state: Mapping[str, Tensor], network: UNet, source: str | os.PathLike, order: str = "legacy"
+) -> dict:
     """Our state dict, float32, from a guided-diffusion one; `network` (meta device will do) says what must be there.
 
     `order` is how the rows of qkv are laid out: "legacy" (heads, 3, d), what guided-diffusion does by default and the

@@ -24,9 +24,9 @@ def import_checkpoint(
     resolution = settings["resolution"]
     state = conversion.read_checkpoint(checkpoint)
     if "network" not in settings:
-        network = conversion.network_settings(state, resolution, checkpoint)
-        print(f"network: {json.dumps(network)}", file=sys.stderr)
-        settings = read_partial_settings(json.dumps({**settings, "network": network}))
+        found = conversion.network_settings(state, resolution, checkpoint)
+        print(f"network: {json.dumps(found)}", file=sys.stderr)
+        settings = read_partial_settings(json.dumps({**settings, "network": found}))
     with torch.device("meta"):
         network = UNet(resolution, **settings["network"])
     tensors = conversion.from_guided_diffusion(state, network, checkpoint, attention_order)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def weights_sha256(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_metadata(path: str | Path) -> tuple[dict, dict[str, str]]:
+def read_metadata(path: str | os.PathLike) -> tuple[dict, dict[str, str]]:
     """(settings, {} where there are none; all metadata as text) of a model's file; UserError when it is not one."""
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -58,12 +59,12 @@ def read_metadata(path: str | Path) -> tuple[dict, dict[str, str]]:
     return settings, metadata
 
 
-def _unreadable(path: str | Path, error: Exception) -> UserError:
+def _unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     return UserError(f"{path} is not a readable safetensors file ({error}); if a run made it, delete it and run again")
 
 
 def model_settings(
-    path: str | Path, given: str | Path | None = None, needs: tuple[str, ...] = ("process", "network")
+    path: str | os.PathLike, given: str | os.PathLike | None = None, needs: tuple[str, ...] = ("process", "network")
 ) -> Settings:
     """The settings of a model: those in its file, and over them what of its run is `given`, as JSON or a file's path.
 
@@ -84,7 +85,7 @@ def model_settings(
     return complete_settings({**usual, **found}, str(path))
 
 
-def load_model(path: str | Path, network: nn.Module, settings: Mapping) -> Prior | None:
+def load_model(path: str | os.PathLike, network: nn.Module, settings: Mapping) -> Prior | None:
     """Load a model.safetensors into a network of these settings; returns its prior of the images, if it has one.
 
     Raises UserError when the file cannot be read or is damaged, a tensor does not fit, or the model was trained with

@@ -6,6 +6,7 @@ parameters.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,9 @@ class UNet(nn.Module):
     resolution); `n_res_blocks` a level; `attention_resolutions` in pixels, 16 means where feature maps are 16×16;
     `n_heads` and `n_groups` (of GroupNorm) must divide the widths; `dropout` in [0, 1).
     """
+
+    down: Any  # ModuleLists of Level, which their type does not say
+    up: Any
 
     def __init__(
         self,

@@ -241,15 +241,14 @@ def needs_of(config: dict, name: str) -> list[Need]:
         if settings["run"] in forward_only:
             continue
         digest = digests[settings["dataset"]]
-        unknown = () if digest else ("images_sha256",)
+        unknown: tuple[str, ...] = () if digest else ("images_sha256",)
         for key, path in files_of(settings.process).items():
             if not Path(path).is_file():
                 settings = with_keys(settings, "process", **{key: getattr(ProcessConfig, key)})
                 unknown += (f"process.{key}",)
         value = store.fingerprinted(settings, digest or "")
-        iterations = settings["training"]["iterations"]
-        words = [settings[key] for key in ("run", "dataset", "label", "seed")]
-        needs.append(Need(name, *words, iterations, value, unknown))
+        words = (name, settings.run, settings.dataset, settings.label)
+        needs.append(Need(*words, settings.seed, settings.training.iterations, value, unknown))
     return needs
 
 

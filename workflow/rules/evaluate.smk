@@ -1,4 +1,5 @@
-# Beyond the paper: what other samplers and grids of timesteps make of the same trained models.
+# Distances: statistics of the real images, once a data set, and of every run's samples. Then, beyond the paper, what
+# other samplers and grids of timesteps make of the same trained models.
 
 STUDY = config["sampler_study"]
 FIRST = [SETTINGS[run, SEEDS[0]] for run in STUDY["runs"]]
@@ -7,11 +8,82 @@ STUDIED = [SETTINGS[run, seed] for run in STUDY["runs"] for seed in SEEDS] if ST
 TILTED = [settings for settings in SETTINGS.values() if settings.process.snr_tilt is not None]
 
 
+rule reference:
+    input:
+        images="<results>/data/{dataset}/images.npy",
+        manifest="<results>/data/{dataset}/manifest.json",
+        weights=weights,
+    output:
+        "<results>/reference/{dataset}/statistics.npz",
+    log:
+        "<logs>/reference/{dataset}.log",
+    benchmark:
+        "<benchmarks>/reference/{dataset}.tsv"
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: threads_of("evaluation")
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=gpus_of("evaluation"),
+    params:
+        network=config["evaluation"]["network"],
+        metrics=list(METRICS),
+        n_samples=config["sampling"]["n_samples"],
+        repeats=config["evaluation"]["floor_repeats"],
+        weights=weights_state(),
+        options=weights_option,
+        batch_size=lambda wildcards, threads: config["evaluation"]["batch_size"],
+        device=lambda wildcards, threads: config["evaluation"]["device"],
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} reference --images {input.images:q} --manifest {input.manifest:q} "
+        "--network {params.network} {params.options} --n-samples {params.n_samples} --repeats {params.repeats} "
+        "--seed 0 --batch-size {params.batch_size} --device {params.device} --threads {threads} "
+        "--output {output:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        samples="<results>/runs/{run}/seed{seed}/samples.npz",
+        reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards).dataset}/statistics.npz",
+        weights=weights,
+    output:
+        distance="<results>/runs/{run}/seed{seed}/fid.json",
+        statistics="<results>/runs/{run}/seed{seed}/statistics.npz",
+    log:
+        "<logs>/evaluate/{run}.seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{run}.seed{seed}.tsv"
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: threads_of("evaluation")
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=gpus_of("evaluation"),
+    params:
+        settings=settings_file,
+        # These stand in fid.json and from there in the table.
+        identity=lambda wildcards: identity(settings_of(wildcards)),
+        holds="made_with",  # by which runs are compared in pairs; fid.json of earlier versions lacks it
+        network=config["evaluation"]["network"],
+        metrics=list(METRICS),
+        weights=weights_state(),
+        options=weights_option,
+        blurdiff=blurdiff,
+    shell:
+        "{params.blurdiff} evaluate --samples {input.samples:q} --reference {input.reference:q} "
+        "--settings {params.settings:q} --network {params.network} {params.options} --threads {threads} "
+        "--output {output.distance:q} --statistics {output.statistics:q} > {log:q} 2>&1"
+
+
 rule sampler_study:
     input:
         model="<results>/runs/{run}/seed{seed}/model.safetensors",
         reference=lambda wildcards: f"<results>/reference/{settings_of(wildcards).dataset}/statistics.npz",
         weights=weights,
+        unnoticed=unnoticed(sampler_study="samplers.csv"),
     output:
         table="<results>/runs/{run}/seed{seed}/samplers.csv",
         drawn="<results>/runs/{run}/seed{seed}/samplers.npz",
