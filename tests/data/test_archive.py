@@ -6,7 +6,6 @@ import stat
 import struct
 import zipfile
 
-import lmdb
 import pytest
 from archive_server import make_zip
 from hypothesis import HealthCheck, given, settings
@@ -15,15 +14,14 @@ from hypothesis import strategies as st
 from blurdiff.data import archive
 from blurdiff.data.archive import BadArchive, unpack_lmdb
 from blurdiff.errors import UserError
+from pictures import key, write_lmdb
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> bytes:
     """A small data.mdb, of values that do not compress."""
-    folder, rng = tmp_path_factory.mktemp("lmdb"), random.Random(0)
-    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
-        for number in range(9):
-            transaction.put(b"%040x" % number, rng.randbytes(3000))
+    rng = random.Random(0)
+    folder = write_lmdb(tmp_path_factory.mktemp("lmdb"), {key(n): rng.randbytes(3000) for n in range(9)})
     return (folder / "data.mdb").read_bytes()
 
 
