@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import shutil
 import stat
 import struct
 import zipfile
@@ -124,7 +125,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, data, monkeypatch):
     content = make_zip({"data.mdb": data})
     assert "claims 4,294,967,294 bytes" in refused(tmp_path, in_directory(content, 24, "<I", 0xFFFFFFFE))
     # One that claims what a real one might is refused by the disk.
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(data) - 1}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(data) - 1}))
     with pytest.raises(UserError, match="unpacked, but its disk has"):
         unpack(tmp_path, content)
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -331,7 +332,7 @@ def free(monkeypatch, *values: int) -> None:
     """Let the disk have these bytes free, one value a question, the last from then on."""
     values = list(values)
     usage = type("Usage", (), {"free": property(lambda _: values.pop(0) if values[1:] else values[0])})
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage())
 
 
 def test_a_disk_that_is_too_small_is_an_error_before_anything_is_written(run, server, tmp_path, whole, monkeypatch):
