@@ -1,6 +1,8 @@
-"""Pictures as files, and LMDBs of them as LSUN has them."""
+"""Pictures as files, LMDBs of them as LSUN has them, and arrays as they are preprocessed."""
 
+import hashlib
 import io
+import json
 from pathlib import Path
 
 import lmdb
@@ -31,3 +33,11 @@ def write_lmdb(folder: Path, *transactions: dict[bytes, bytes]) -> Path:
                 for name, value in records.items():
                     transaction.put(name, value)
     return folder
+
+
+def write_images(folder: Path, images: np.ndarray, **more) -> None:
+    """Write images.npy, uint8 (n, R, R, 3), and its manifest.json, with `more` in it."""
+    np.save(folder / "images.npy", images)
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    manifest = {"n_used": len(images), "resolution": images.shape[1], "sha256": digest, **more}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
