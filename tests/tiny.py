@@ -1,7 +1,6 @@
 """A training that takes a tenth of a second, for all tests that need one: settings, images, and what it makes."""
 
 import copy
-import hashlib
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 from blurdiff.cli import main
 from blurdiff.config.runs import complete_settings
+from pictures import write_images
 
 TINY = {
     "run": "tiny",
@@ -68,10 +68,7 @@ def settings():
 def images(tmp_path_factory):
     """A folder with images.npy, ten images, and their manifest."""
     folder = tmp_path_factory.mktemp("images")
-    values = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
-    np.save(folder / "images.npy", values)
-    manifest = {"n_used": 10, "resolution": 8, "sha256": hashlib.sha256(values.tobytes()).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_images(folder, np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8))
     return folder
 
 

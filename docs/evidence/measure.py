@@ -22,8 +22,8 @@ import sys
 import time
 from pathlib import Path
 
-from blurdiff.benchmark.stage import STAGES, write_csv
-from blurdiff.benchmark.table import PACKAGES
+from blurdiff.benchmark.rows import STAGES
+from blurdiff.benchmark.table import PACKAGES, write_csv
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json, write_json
 from blurdiff.runtime.machine import available_cores, commit, versions
@@ -178,7 +178,7 @@ def join_benchmarks(arguments: argparse.Namespace) -> None:
         return
     write_csv(str(arguments.output / "benchmark.csv"), rows)
     paths = [str(arguments.output / name) for name in ("benchmark.csv", "benchmark.png")]
-    code = f"from blurdiff.benchmark.figure import write_from_csv; write_from_csv(*{paths!r}, {arguments.quick})"
+    code = f"from blurdiff.benchmark.figure import write; write(*{paths!r}, {arguments.quick})"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "MPLBACKEND": "agg"})
     if all(table_of(arguments, stage).exists() for stage in STAGES):
         shutil.rmtree(arguments.output / "stages")

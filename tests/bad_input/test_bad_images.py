@@ -6,7 +6,6 @@ import random
 import struct
 import zlib
 
-import lmdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,18 +15,13 @@ from PIL import Image, ImageFile
 from blurdiff import cli
 from blurdiff.data import lsun
 from blurdiff.data.preprocess import squash
+from pictures import encode, key, write_lmdb
 
 
 def picture(seed: int = 0, mode: str = "RGB") -> Image.Image:
     """Smooth enough that its compressed forms are short."""
     small = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
     return Image.fromarray(small).resize((40, 30), Image.Resampling.BICUBIC).convert(mode)
-
-
-def encode(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def png(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
@@ -147,29 +141,18 @@ def test_flipped_and_missing_bytes_give_an_image_or_a_reason(name, flips, cut):
     assert decode(value) == decode(value)
 
 
-def write(folder, values: list[bytes]) -> list[str]:
-    """An LMDB of these values; returns their keys."""
-    keys = [f"{number:040x}" for number in range(len(values))]
-    with (
-        lmdb.open(str(folder), map_size=1 << 26, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for key, value in zip(keys, values, strict=True):
-            transaction.put(key.encode(), value)
-    return keys
-
-
 @pytest.fixture
 def preprocess(tmp_path, capsys):
     """Run the stage on these values with this fraction allowed; gives (exit status, stderr, folder, keys)."""
 
     def run(values: list[bytes], fraction: float) -> tuple:
-        keys = write(tmp_path / "x_lmdb", values)
+        records = {key(number): value for number, value in enumerate(values)}
+        write_lmdb(tmp_path / "x_lmdb", records)
         out = tmp_path / "out"
         command = ["preprocess", "--lmdb", str(tmp_path / "x_lmdb"), "--resolution", "8", "--workers", "1"]
         command += ["--max-corrupt-fraction", str(fraction), "--output", str(out / "images.npy")]
         status = cli.main([*command, "--manifest", str(out / "manifest.json")])
-        return status, capsys.readouterr().err, out, keys
+        return status, capsys.readouterr().err, out, [name.decode() for name in records]
 
     return run
 

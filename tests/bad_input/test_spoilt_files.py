@@ -21,7 +21,8 @@ from stages_of_a_run import CONFIG, STAGES
 from blurdiff import cli
 from blurdiff.config import runs as config
 from blurdiff.evaluation import features
-from blurdiff.evaluation.features import FeatureNetwork
+from linear_features import linear_features
+from pictures import write_images
 
 # Each file with the stages that read it.
 READ = [
@@ -36,21 +37,14 @@ READ = [
     ("fid.json", "table"),
     ("history.csv", "figure training"),
 ]  # fmt: skip
-MATRIX = np.random.default_rng(9).normal(0, 0.02, (3 * 8 * 8, 5)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def quick_features():
-    """A fixed linear map of the pixels in place of the feature network, whose own bad input is tested with it."""
-
-    def load(name, weights, device, **_):
-        return FeatureNetwork(
-            name, 5, 128, "f" * 64, torch.device("cpu"), lambda x: x.flatten(1) @ torch.from_numpy(MATRIX)
-        )
-
+    """A linear map in place of the feature network, whose own bad input is tested with it."""
     real = features.load_network
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "load_network", load)
+        patch.setattr(features, "load_network", lambda name, *_, **__: linear_features(8, name=name))
         yield real
 
 
@@ -58,15 +52,7 @@ def quick_features():
 def whole_run(quick_features, tmp_path_factory) -> Path:
     """The folder of a run with every file whole; tests take copies."""
     folder = tmp_path_factory.mktemp("whole")
-    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
-    np.save(folder / "images.npy", images)
-    manifest = {
-        "n_used": 12,
-        "resolution": 8,
-        "synthetic": True,
-        "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_images(folder, np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8), synthetic=True)
     [settings] = config.resolve_runs(config.check_config(CONFIG))
     (folder / "run.json").write_text(json.dumps(settings.as_dict()))
     (folder / "runs.json").write_text(json.dumps([settings.as_dict()]))

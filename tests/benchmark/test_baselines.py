@@ -2,14 +2,17 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from blurdiff.benchmark import ceilings, features, frechet, preprocessing, process, sampling, training
+from blurdiff.benchmark import ceilings, features, frechet, networks, preprocessing, process, sampling, training
 from blurdiff.benchmark.counting import count
+from blurdiff.benchmark.rows import Bench
 from blurdiff.benchmark.settings import PAPER, settings_for
+from blurdiff.benchmark.worker import Failure
 from blurdiff.config.settings import with_keys
 
 torch.set_num_threads(1)
@@ -27,13 +30,15 @@ def build(row):
     return row.build(CPU, 1, **row.arguments)
 
 
-def rows_by_name(rows):
-    return {row.implementation: row for row in rows}
+def rows_by_name(stages, at=0):
+    return {row.implementation: row for row in stages[at]}
+
+
+def bench(settings, tmp_path="", quick=True, **options):
+    return Bench(settings, Path(tmp_path), quick, **options)
 
 
 def test_default_settings_are_those_of_the_default_config_and_of_the_paper():
-    from pathlib import Path
-
     from blurdiff.config.runs import load_config, resolve_runs
 
     config = Path(__file__).parents[2] / "config"
@@ -54,12 +59,12 @@ def test_default_settings_are_those_of_the_default_config_and_of_the_paper():
 
 def test_diffusers_network_has_as_many_parameters_as_the_papers():
     with torch.device("meta"):
-        network = training.diffusers_network(settings_for("cpu", PAPER))
+        network = networks.diffusers_network(settings_for("cpu", PAPER))
     assert sum(parameter.numel() for parameter in network.parameters()) == 121_060_483
 
 
 def test_training_steps_compute_the_same_amount(settings):
-    rows = rows_by_name(training.rows(settings, quick=True))
+    rows = rows_by_name(training.stages(bench(settings)))
     assert list(rows) == [training.DIFFUSERS, training.PLAIN, "ours, eager fp32"]
     works = {name: build(row) for name, row in rows.items()}
     for work in works.values():
@@ -73,7 +78,7 @@ def test_training_steps_compute_the_same_amount(settings):
 
 
 def test_a_model_a_core(settings):
-    rows = rows_by_name(training.rows(settings, quick=False, threads=2))
+    rows = rows_by_name(training.stages(bench(settings, quick=False, threads=2)))
     ours = rows["ours, eager fp32, a model a core"]
     assert f"{training.DIFFUSERS}, a model a core" in rows and ours.baseline == training.DIFFUSERS
     assert [str(target) for target in ours.targets] == [f"at least 1.5 x {training.DIFFUSERS}"]
@@ -83,26 +88,25 @@ def test_a_model_a_core(settings):
     alone = build(rows["ours, eager fp32"])
     alone.call()
     assert count(work.counted)[0] == 2 * training.AT_ONCE * count(alone.counted)[0] > 0
-    assert not any("a model a core" in name for name in rows_by_name(training.rows(settings, quick=False)))
-    with pytest.raises(KeyError, match="network"):
-        training.a_model_a_core(CPU, 1, training.plain, {"settings": {"training": {"batch_size": 1}, "resolution": 8},
-                                                         "network": "ours"})  # fmt: skip
+    assert not any("a model a core" in name for name in rows_by_name(training.stages(bench(settings, quick=False))))
+    with pytest.raises(Failure, match="TypeError: .*'network'"):
+        training.a_model_a_core(CPU, 1, training.plain, {"settings": settings})
 
 
 def test_what_is_timed_of_training_by_device(settings):
-    batches = [rows[0].stage for rows in training.stages(settings_for("cuda", PAPER), quick=False)]
-    assert batches == ["training step, batch 16", "training step, batch 128"]
-    small, big = (rows_by_name(rows) for rows in training.stages(settings_for("cuda", PAPER), quick=False))
+    stages = training.stages(bench(settings_for("cuda", PAPER), quick=False))
+    assert [rows[0].stage for rows in stages] == ["training step, batch 16", "training step, batch 128"]
+    small, big = (rows_by_name(stages, at) for at in (0, 1))
     compiled = "ours, compiled bf16"
     assert [str(target) for target in small[compiled].targets] == [f"at least 4 x {training.PLAIN}"]
     assert [str(target) for target in big[compiled].targets] == ["at least 0.4 of the matrix product"]
     assert {row.baseline for row in small.values()} == {training.PLAIN}
-    on_cpu = rows_by_name(training.rows(settings, quick=False))
+    on_cpu = rows_by_name(training.stages(bench(settings, quick=False)))
     assert [str(target) for target in on_cpu["ours, eager fp32"].targets] == [f"at least 1.5 x {training.DIFFUSERS}"]
 
 
 def test_samplers_agree(settings):
-    rows = rows_by_name(sampling.rows(settings, quick=True))
+    rows = rows_by_name(sampling.stages(bench(settings)))
     works = {name: build(row) for name, row in rows.items()}
     for work in works.values():
         work.call()
@@ -115,10 +119,11 @@ def test_samplers_agree(settings):
 
 
 @pytest.mark.filterwarnings("ignore:This process")  # torchvision's loader forks
-def test_preprocessing_gives_torchvisions_pixels(tmp_path, monkeypatch):
+def test_preprocessing_gives_torchvisions_pixels(tmp_path, settings, monkeypatch):
     monkeypatch.chdir(tmp_path)  # torchvision's class writes to where it runs, and goes elsewhere for it
-    preprocessing.prepare(str(tmp_path), 4, 6, ["WEBP", "JPEG"], 1)
-    for rows in preprocessing.stages(False, tmp_path, None, workers=1):
+    prepare = preprocessing.prepare
+    monkeypatch.setattr(preprocessing, "prepare", lambda folder, _, __, *rest: prepare(folder, 4, 6, *rest))
+    for rows in preprocessing.stages(bench(settings, tmp_path, quick=False)):
         results = []
         for row in reversed(rows):  # torchvision's class last: it keeps the LMDB open, and that goes once a process
             work = build(row)
@@ -129,17 +134,17 @@ def test_preprocessing_gives_torchvisions_pixels(tmp_path, monkeypatch):
     assert [(row.stage, row.tolerance) for row in rows] == [("preprocessing, zip of JPEG", t) for t in (None, 0.0)]
 
 
-def test_preprocessing_of_a_given_lmdb(tmp_path):
-    rows = preprocessing.stages(False, tmp_path, "/data/church_outdoor_train_lmdb", workers=3)
-    assert [row.stage for row in rows[0]] == ["preprocessing church_outdoor_train_lmdb"] * 3
-    assert {row.arguments["path"] for row in rows[0]} == {"/data/church_outdoor_train_lmdb"}
+def test_preprocessing_of_a_given_lmdb(tmp_path, settings):
+    given = "/data/church_outdoor_train_lmdb"
+    (rows,) = preprocessing.stages(bench(settings, tmp_path, quick=False, lmdb=given, threads=3))
+    assert [row.stage for row in rows] == ["preprocessing church_outdoor_train_lmdb"] * 3
+    assert {row.arguments["path"] for row in rows} == {given}
 
 
 @pytest.mark.skipif("BLURDIFF_SLOW" not in os.environ, reason="runs Inception four times; BLURDIFF_SLOW=1 runs it")
 @pytest.mark.filterwarnings("ignore:This process")
-def test_features_agree(tmp_path):
-    features.prepare(str(tmp_path), 4, None)
-    inception, efficientnet = features.stages("cpu", True, tmp_path, None)
+def test_features_agree(tmp_path, settings):
+    inception, efficientnet = features.stages(bench(settings, tmp_path))
     for rows in (inception, efficientnet):
         works = [build(row) for row in rows]
         expected, found = (work.result() for work in works)
@@ -150,8 +155,8 @@ def test_features_agree(tmp_path):
     assert "random weights" in build(inception[0]).note
 
 
-def test_frechet_distances_agree_and_are_real():
-    rows = frechet.rows(quick=True)
+def test_frechet_distances_agree_and_are_real(settings):
+    (rows,) = frechet.stages(bench(settings))
     theirs, ours = (build(row) for row in rows)
     for work in (theirs, ours):
         work.call()
@@ -161,7 +166,7 @@ def test_frechet_distances_agree_and_are_real():
 
 
 def test_process_rows_run(settings):
-    rows = process.rows(settings, quick=True)
+    (rows,) = process.stages(bench(settings))
     assert len(rows) == 9 and {row.baseline for row in rows} == {process.NETWORK}
     for row in rows:
         work = build(row)
@@ -169,8 +174,8 @@ def test_process_rows_run(settings):
         assert count(work.counted)[0] > 0
 
 
-def test_ceilings_are_what_they_count():
-    for row in ceilings.rows("cpu", quick=True):
+def test_ceilings_are_what_they_count(settings):
+    for row in ceilings.stages(bench(settings))[0]:
         work = build(row)
         work.call()
         if row.unit == "FLOP/s":

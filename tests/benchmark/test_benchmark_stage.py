@@ -1,14 +1,10 @@
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from blurdiff.benchmark.table import COLUMNS
 from blurdiff.cli import main
-
-ROOT = Path(__file__).parents[2]
+from running import run_snakemake
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +78,8 @@ def test_numbers_below_one_are_refused(option, tmp_path, capsys):
 
 
 def test_the_rule_gives_the_configs_device_and_network(tmp_path):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--cores", "2",
-               "--directory", str(tmp_path), "--dry-run", "--printshellcmds", "benchmark"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    line = next(line for line in done.stdout.splitlines() if "blurdiff benchmark" in line)
-    assert (
-        "--device cpu --settings" in line
-        and "results/runs/bedroom_none/seed0/settings.json" in line
-        and "--threads 2" in line
-    )
-    assert "--output results/benchmark.csv --figure results/figures/benchmark.png" in line
+    output = run_snakemake(tmp_path, "--cores", "2", "--dry-run", "--printshellcmds", "benchmark")
+    line = next(line for line in output.splitlines() if "blurdiff benchmark" in line)
+    for words in ("--device cpu --settings", "results/runs/bedroom_none/seed0/settings.json", "--threads 2",
+                  "--output results/benchmark.csv --figure results/figures/benchmark.png"):  # fmt: skip
+        assert words in line

@@ -6,7 +6,6 @@ import pytest
 from blurdiff.benchmark import table
 from blurdiff.benchmark.figure import draw, targets
 from blurdiff.benchmark.rows import CEILINGS, COPY, MATMUL, Measurement, Row, Target
-from blurdiff.benchmark.stage import write_csv
 
 NAMES = {"cpu": "processor", "cuda": "card"}
 
@@ -90,7 +89,7 @@ def test_a_row_that_failed_stays_with_its_reason(tmp_path):
     failed = measured("fast", [], note="not installed: diffusers", targets=(Target("slow", 2.0),))
     rows = table.table([[measured("slow", [1.0]), failed]], "cpu", NAMES, 1)
     assert rows[1]["throughput"] == rows[1]["ratio"] == "" and rows[1]["met"] == "not measured here"
-    write_csv(tmp_path / "a.csv", rows)
+    table.write_csv(tmp_path / "a.csv", rows)
     with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     assert tuple(read[0]) == table.COLUMNS

@@ -6,8 +6,8 @@ import pytest
 
 from blurdiff.benchmark import worker
 from blurdiff.benchmark.memory import TreeMemory, peak_rss
-from blurdiff.benchmark.rows import NotInstalled, Row, Work
-from blurdiff.benchmark.worker import measure, prepare
+from blurdiff.benchmark.rows import Row, Work
+from blurdiff.benchmark.worker import elsewhere, measure
 
 # What rows build, in processes of their own that find this module by its name.
 
@@ -29,7 +29,7 @@ def counted_row(device, threads):
 
 
 def missing_row(device, threads):
-    raise NotInstalled("something")
+    import a_package_that_nobody_has  # noqa: F401
 
 
 def failing_row(device, threads):
@@ -65,7 +65,7 @@ def test_rows_are_timed_in_turns_and_one_that_fails_leaves_the_others_alone(tmp_
     ]
     found = {m.row.implementation: m for m in measure(rows, "cpu", threads=2, repeats=3, seconds=0.02)}
     assert list(found) == ["a", "missing", "failing", "dying", "b"]
-    assert found["missing"].note == "not installed: something"
+    assert found["missing"].note == "not installed: a-package-that-nobody-has"
     assert found["failing"].note == "failed: ValueError: it cannot be built"
     assert found["dying"].note.startswith("its process ended with 3")
     assert not found["missing"].seconds and not found["failing"].seconds and not found["dying"].seconds
@@ -105,10 +105,10 @@ def test_rows_of_one_process_and_what_is_counted():
     assert two.note == "warning: slower than it could be" and len(two.seconds) == 2
 
 
-def test_prepare_runs_elsewhere_and_raises_here():
-    assert prepare(os.getppid) == os.getpid()
+def test_what_runs_elsewhere_raises_here():
+    assert elsewhere(os.getppid) == os.getpid()
     with pytest.raises(ZeroDivisionError):
-        prepare(divmod, 1, 0)
+        elsewhere(divmod, 1, 0)
 
 
 def test_peak_memory_grows():

@@ -1,17 +1,16 @@
 """Every command of `blurdiff --help`, run once for real on a tiny LMDB: each takes what the one before it made."""
 
-import io
 import json
 import sys
 from pathlib import Path
 from threading import Thread
 
-import lmdb
 import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+
+from pictures import encode, key, noise, write_lmdb
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
 from archive_server import ArchiveServer, make_zip
@@ -92,12 +91,8 @@ CASES = [
 
 def make_lmdb(folder: Path) -> bytes:
     """A dozen images of 16 pixels as an LSUN-format LMDB; returns its data.mdb."""
-    values = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
-    with lmdb.open(str(folder), map_size=1 << 24, lock=False) as environment, environment.begin(write=True) as writer:
-        for k, pixels in enumerate(values):
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "PNG")
-            writer.put(f"{k:040x}".encode(), buffer.getvalue())
+    rng = np.random.default_rng(0)
+    write_lmdb(folder, {key(k): encode(noise(rng, 16, 16)) for k in range(12)})
     return (folder / "data.mdb").read_bytes()
 
 

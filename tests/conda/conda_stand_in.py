@@ -11,25 +11,14 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import yaml
-from rattler import (
-    Channel,
-    ChannelConfig,
-    Gateway,
-    MatchSpec,
-    PrefixRecord,
-    RepoDataRecord,
-    VirtualPackage,
-    solve,
-)
+from rattler import Channel, ChannelConfig, Gateway, MatchSpec, VirtualPackage, solve
 from rattler import install as link_packages
-from rattler.explicit_environment import ExplicitEnvironmentSpec
 from rattler.platform import Subdir
 
 VERSION = "25.1.0"  # Snakemake wants 24.7.1 or later
@@ -54,25 +43,17 @@ def main(root: Path, arguments: list[str]) -> None:
             print(json.dumps({"conda_prefix": str(root), "platform": str(PLATFORM)}))
         case ["config", "--get", "channel_priority", "--json"]:
             print(json.dumps({"get": {"channel_priority": "strict"}}))
-        case ["clean", *options]:
-            if "--packages" in options:
-                shutil.rmtree(root / "pkgs", ignore_errors=True)
+        case ["clean", "-y", "--tarballs"]:
+            pass  # there are none
         case ["env", "create", *options]:
             chosen = create_options(options)
             create(root, yaml.safe_load(chosen.file.read_text()), chosen.prefix)
-        case ["create", *options]:
-            chosen = create_options(options)
-            asyncio.run(create_explicit(root, chosen.file, chosen.prefix))
-        case ["list", "--explicit", "--prefix", prefix]:
-            print("@EXPLICIT")
-            for path in sorted(Path(prefix, "conda-meta").glob("*.json")):
-                print(PrefixRecord.from_path(path).url)
         case _:
             raise SystemExit(f"conda stand-in: no such call: conda {' '.join(arguments)}")
 
 
 def create_options(options: list[str]) -> argparse.Namespace:
-    """The options of `conda env create` and `conda create`; only those that Snakemake gives."""
+    """The options of `conda env create`; only those that Snakemake gives."""
     parser = argparse.ArgumentParser(prog="conda create", allow_abbrev=False)
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--prefix", type=Path, required=True)
@@ -113,32 +94,10 @@ async def solve_and_link(root: Path, channels: list[Channel], specs: list[MatchS
     records = await solve(
         channels,
         specs,
-        gateway=gateway_of(root),
+        gateway=Gateway(cache_dir=root / "repodata"),  # which keeps the channels' lists of packages
         platforms=[PLATFORM, "noarch"],
         virtual_packages=VirtualPackage.detect(),
     )
-    await link(root, records, prefix)
-
-
-async def create_explicit(root: Path, file: Path, prefix: Path) -> None:
-    """Make an environment from a list of packages' addresses (`@EXPLICIT`), without solving."""
-    urls = [package.url for package in ExplicitEnvironmentSpec.from_path(file).packages]
-    channels = sorted({url.rsplit("/", 2)[0] for url in urls})
-    names = sorted({url.rsplit("/", 1)[1].rsplit("-", 2)[0] for url in urls})
-    found = await gateway_of(root).query(map(Channel, channels), [PLATFORM, "noarch"], names, recursive=False)
-    records = {record.url: record for source in found for record in source}
-    if missing := [url for url in urls if url not in records]:
-        raise SystemExit(f"conda stand-in: PackagesNotFoundError: {', '.join(missing)}")
-    await link(root, [records[url] for url in urls], prefix)
-
-
-def gateway_of(root: Path) -> Gateway:
-    """Where channels' lists of packages are read; kept in root."""
-    return Gateway(cache_dir=root / "repodata")
-
-
-async def link(root: Path, records: list[RepoDataRecord], prefix: Path) -> None:
-    """Unpack packages into root/pkgs and link them into the prefix."""
     await link_packages(records, prefix, cache_dir=root / "pkgs", show_progress=False)
 
 

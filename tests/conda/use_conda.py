@@ -14,6 +14,8 @@ import conda_stand_in
 import stand_in_channel
 from env_files import ROOT, read_env_files, read_rules
 
+from running import jobs_in
+
 
 def set_up(root: Path) -> None:
     """Write the stand-in and its channel, for the environment files of this repository, into the folder `root`."""
@@ -21,7 +23,7 @@ def set_up(root: Path) -> None:
     stand_in_channel.build(root, list(read_env_files().values()))
 
 
-def run(stand_in: Path, folder: Path, *arguments: str, status: int = 0, show: bool = False) -> str:
+def run(stand_in: Path, folder: Path, *arguments: str, status: int = 0) -> str:
     """Run Snakemake in a folder, with nothing of this shell's environment; returns its output.
 
     Raises AssertionError with the output if it ends with another status. Its jobs end with it, whatever happens here.
@@ -30,21 +32,12 @@ def run(stand_in: Path, folder: Path, *arguments: str, status: int = 0, show: bo
     environment = {key: value for key, value in os.environ.items() if key in kept}
     environment |= {"PATH": f"{stand_in / 'bin'}:/usr/bin:/bin", "XDG_CACHE_HOME": str(stand_in / "cache")}
     command = [sys.executable, "-m", "snakemake", "--use-conda", *arguments]
-    output = ""
     with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
-    ) as process:
+    ) as process:  # fmt: skip
         try:
-            for line in process.stdout:
-                output += line
-                if show:
-                    print(line, end="", flush=True)
+            output, _ = process.communicate()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -53,10 +46,8 @@ def run(stand_in: Path, folder: Path, *arguments: str, status: int = 0, show: bo
 
 
 def job_counts(output: str) -> dict[str, int]:
-    """Jobs by rule, from Snakemake's table at the start of its output; without those that run nothing."""
-    table = output.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]
-    counts = {rule: int(count) for rule, count in (line.split() for line in table)}
-    return {rule: count for rule, count in counts.items() if rule not in ("all", "default", "total")}
+    """Jobs by rule, without those that run nothing."""
+    return {rule: count for rule, count in jobs_in(output).items() if rule not in ("all", "default")}
 
 
 def environments(folder: Path) -> dict[str, Path]:

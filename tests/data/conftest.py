@@ -1,26 +1,16 @@
 import os
 
-import lmdb
 import pytest
 
+import pictures
 from blurdiff.data import preprocess as stage
 from blurdiff.data import unfinished
 
 
 @pytest.fixture
 def write_lmdb(tmp_path):
-    """A function that writes an LMDB of the records given, one transaction each dictionary; returns its folder."""
-
-    def write(*transactions, name="some_lmdb"):
-        folder = tmp_path / name
-        with lmdb.open(str(folder), map_size=1 << 26, lock=False) as environment:
-            for records in transactions:
-                with environment.begin(write=True) as transaction:
-                    for key, value in records.items():
-                        transaction.put(key, value)
-        return folder
-
-    return write
+    """pictures.write_lmdb into a folder of this name."""
+    return lambda *transactions, name="some_lmdb": pictures.write_lmdb(tmp_path / name, *transactions)
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import hashlib
 import random
+import shutil
 import stat
 import struct
 import zipfile
 
-import lmdb
 import pytest
 from archive_server import make_zip
 from hypothesis import HealthCheck, given, settings
@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 from blurdiff.data import archive
 from blurdiff.data.archive import BadArchive, unpack_lmdb
 from blurdiff.errors import UserError
+from pictures import key, write_lmdb
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> bytes:
     """A small data.mdb, of values that do not compress."""
-    folder, rng = tmp_path_factory.mktemp("lmdb"), random.Random(0)
-    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
-        for number in range(9):
-            transaction.put(b"%040x" % number, rng.randbytes(3000))
+    rng = random.Random(0)
+    folder = write_lmdb(tmp_path_factory.mktemp("lmdb"), {key(n): rng.randbytes(3000) for n in range(9)})
     return (folder / "data.mdb").read_bytes()
 
 
@@ -126,7 +125,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, data, monkeypatch):
     content = make_zip({"data.mdb": data})
     assert "claims 4,294,967,294 bytes" in refused(tmp_path, in_directory(content, 24, "<I", 0xFFFFFFFE))
     # One that claims what a real one might is refused by the disk.
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(data) - 1}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(data) - 1}))
     with pytest.raises(UserError, match="unpacked, but its disk has"):
         unpack(tmp_path, content)
 

@@ -1,11 +1,11 @@
 """The stage `download` against a server on this machine that drops connections, changes its file, and lies."""
 
 import hashlib
-import io
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +14,10 @@ import threading
 import time
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 import yaml
 from archive_server import ArchiveServer, make_zip
-from PIL import Image
 
 from blurdiff import cli
 from blurdiff.config import runs as config
@@ -28,6 +26,8 @@ from blurdiff.data import fetch
 from blurdiff.data.lsun_facts import LSUN_ARCHIVES
 from blurdiff.errors import UserError
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
+from pictures import encode, key, noise, write_lmdb
+from running import run_snakemake
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,12 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> bytes:
     """The data.mdb of eight images that do not compress, 1 MB."""
-    folder, rng = tmp_path_factory.mktemp("lmdb"), np.random.default_rng(0)
-    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
-        for number in range(8):
-            buffer = io.BytesIO()
-            Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8)).save(buffer, "PNG")
-            transaction.put(b"%040x" % number, buffer.getvalue())
+    rng = np.random.default_rng(0)
+    folder = write_lmdb(tmp_path_factory.mktemp("lmdb"), {key(n): encode(noise(rng, 200, 200)) for n in range(8)})
     return (folder / "data.mdb").read_bytes()
 
 
@@ -144,66 +140,39 @@ def test_dropped_connections_lose_one_piece_each_at_most(run, server, tmp_path, 
     assert server.sent() < len(whole) + len(cuts) * ((1 << 12) + (1 << 14))
 
 
-def test_a_server_that_cannot_resume_is_started_over(run, server, tmp_path, data):
-    server.faults = [{"cut": 300_000}, {"ignore_range": True}]
+CUT = {"cut": 300_000}
+FIRST, DATE = '"first"', "Sat, 01 Jan 2022 00:00:00 GMT"
+# What the server does, given the zip; what is told; and (If-Range, status) of each request.
+MISHAPS: dict[str, tuple] = {
+    "it cannot resume": (lambda whole: [CUT, {"ignore_range": True}], "the server cannot resume: starting over",
+                         [(None, 200), (FIRST, 200)]),
+    "its file changes on the way": (
+        lambda whole: [{"new": (bytes(reversed(whole)), '"old"'), **CUT}, {"new": (whole, '"new"')}],
+        "the file on the server has changed: starting over", [(None, 200), ('"old"', 200)]),
+    "its file became shorter": (
+        lambda whole: [{"new": (whole + bytes(500_000), FIRST), "cut": len(whole) + 100_000}, {"new": (whole, FIRST)}],
+        "shorter", [(None, 200), (FIRST, 416), (None, 200)]),
+    **{f"a part that was not asked for: {headers}": (
+        lambda whole, headers=headers: [CUT, {"headers": headers}], "another part or file",
+        [(None, 200), (FIRST, 206), (None, 200)])
+       for headers in ({"ETag": '"other"'}, {"Content-Range": "bytes 0-99/100"}, {"Content-Range": "bytes 7-9/*"},
+                       {"Content-Range": None})},
+    "without a strong ETag the date is the validator": (
+        lambda whole: [CUT | {"headers": {"ETag": 'W/"weak"', "Last-Modified": DATE}}], "",
+        [(None, 200), (DATE, 200)]),  # of dates this server knows nothing: it sends the whole file
+    "without any validator the size must be the same": (
+        lambda whole: [CUT | {"headers": {"ETag": None}}, {"headers": {"ETag": None}}], "", [(None, 200), (None, 206)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mishap", MISHAPS)
+def test_mishaps_that_are_got_over(run, server, tmp_path, data, whole, mishap):
+    faults, words, requests = MISHAPS[mishap]
+    server.faults = faults(whole)
     status, text = run()
     assert status == 0
-    assert "the server cannot resume: starting over" in text
-    assert [entry[2] for entry in server.log] == [200, 200]
-    assert_done(tmp_path, data)
-
-
-def test_a_file_that_changes_on_the_way_is_started_over(run, server, tmp_path, data, whole):
-    old = bytes(reversed(whole))
-    server.content, server.etag = old, '"old"'
-    server.faults = [{"cut": 300_000}, {"new": (whole, '"new"')}]
-    status, text = run()
-    assert status == 0
-    assert "the file on the server has changed: starting over" in text
-    assert [entry[1] for entry in server.log] == [None, '"old"']
-    assert_done(tmp_path, data)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"ETag": '"other"'},
-        {"Content-Range": "bytes 0-99/100"},
-        {"Content-Range": "bytes 7-9/*"},
-        {"Content-Range": None},
-    ],
-)
-def test_a_part_that_was_not_asked_for_is_not_used(run, server, tmp_path, data, headers):
-    server.faults = [{"cut": 300_000}, {"headers": headers}]
-    status, text = run()
-    assert status == 0
-    assert "another part or file" in text
-    assert [entry[2] for entry in server.log] == [200, 206, 200]
-    assert_done(tmp_path, data)
-
-
-def test_without_a_strong_etag_the_date_is_the_validator(run, server, tmp_path, data):
-    dated = {"ETag": 'W/"weak"', "Last-Modified": "Sat, 01 Jan 2022 00:00:00 GMT"}
-    server.faults = [{"cut": 300_000, "headers": dated}]
-    assert run()[0] == 0
-    assert server.log[1][1] == dated["Last-Modified"]
-    assert_done(tmp_path, data)
-
-
-def test_without_any_validator_the_size_must_be_the_same(run, server, tmp_path, data):
-    server.faults = [{"cut": 300_000, "headers": {"ETag": None}}, {"headers": {"ETag": None}}]
-    assert run()[0] == 0
-    assert [entry[:3] for entry in server.log][1][1:] == [None, 206]
-    assert_done(tmp_path, data)
-
-
-def test_a_file_that_became_shorter_is_started_over(run, server, tmp_path, data, whole):
-    server.content = whole + bytes(500_000)
-    server.faults = [{"cut": len(whole) + 100_000}, {"new": (whole, '"first"')}]
-    status, text = run()
-    assert status == 0
-    assert [entry[2] for entry in server.log] == [200, 416, 200]
-    assert "shorter" in text
+    assert words in text
+    assert [tuple(entry[1:3]) for entry in server.log] == requests
     assert_done(tmp_path, data)
 
 
@@ -363,7 +332,7 @@ def free(monkeypatch, *values: int) -> None:
     """Let the disk have these bytes free, one value a question, the last from then on."""
     values = list(values)
     usage = type("Usage", (), {"free": property(lambda _: values.pop(0) if values[1:] else values[0])})
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage())
 
 
 def test_a_disk_that_is_too_small_is_an_error_before_anything_is_written(run, server, tmp_path, whole, monkeypatch):
@@ -541,14 +510,7 @@ IMAGES = "results/data/photos/images.npy"
 
 def snakemake(folder: Path, raw: dict, *options: str, status: int = 0) -> str:
     (folder / "c.yaml").write_text(yaml.safe_dump(raw))
-    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--configfile", "c.yaml", "--cores", "1", *options, "--", IMAGES]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200
-    )
-    assert done.returncode == status, done.stdout
-    return done.stdout
+    return run_snakemake(folder, "--configfile", "c.yaml", "--cores", "1", *options, "--", IMAGES, status=status)
 
 
 def test_the_rule_makes_what_is_missing_and_never_touches_what_is_there(server, tmp_path, data, whole):

@@ -2,6 +2,7 @@ import io
 import os
 import struct
 import zlib
+from contextlib import closing
 
 import lmdb
 import numpy as np
@@ -9,38 +10,33 @@ import pytest
 from PIL import Image
 
 from blurdiff.data import lmdb_header, lsun
+from blurdiff.data.sources import Record
 from blurdiff.errors import UserError
+from pictures import encode, key, noise
 
 
-def key(number):
-    return b"%040x" % number
+def picture(seed=0):
+    return noise(np.random.default_rng(seed), 30, 40)
 
 
-def encode(image, kind, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def picture(width=40, height=30, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+def name(number):
+    return key(number).decode()
 
 
 def test_keys_come_in_order_and_are_counted(write_lmdb):
     folder = write_lmdb({key(n): b"value" for n in (5, 1, 3, 2**100)} | {key(1): b"another"})
-    with lsun.open_lmdb(folder) as environment:
-        assert lsun.count_entries(environment) == 4
-        assert list(lsun.iterate_keys(environment)) == [key(1), key(3), key(5), key(2**100)]
-        assert list(lsun.iterate_keys(environment, 2)) == [key(1), key(3)]
-        assert list(lsun.iterate_keys(environment, 2, start=1)) == [key(3), key(5)]
-        assert list(lsun.iterate_keys(environment, start=4)) == []
-        assert list(lsun.iterate_keys(environment, 2, after=key(1))) == [key(3), key(5)]
-        assert list(lsun.iterate_keys(environment, after=key(5))) == [key(2**100)]
-        with pytest.raises(UserError, match=f"no key {key(4).decode()}"):
-            list(lsun.iterate_keys(environment, after=key(4)))
-        assert list(lsun.read_values(environment, [key(3), key(1)])) == [b"value", b"another"]
-        with pytest.raises(UserError, match=key(4).decode()):
-            list(lsun.read_values(environment, [key(3), key(4)]))
+    with closing(lsun.Lmdb(folder)) as reader:
+        assert reader.identify()["entries"] == 4
+        for (start, stop, after), expected in {
+            (0, 9, None): [1, 3, 5, 2**100], (0, 2, None): [1, 3], (1, 3, None): [3, 5], (4, 9, None): [],
+            (1, 3, name(1)): [3, 5], (3, 9, name(5)): [2**100],
+        }.items():  # fmt: skip
+            assert [record.key for record in reader.records(start, stop, after)] == [name(n) for n in expected]
+        with pytest.raises(UserError, match=f"no key {name(4)}"):
+            list(reader.records(0, 9, after=name(4)))
+        assert [reader.read(Record(name(n))) for n in (3, 1)] == [b"value", b"another"]
+        with pytest.raises(UserError, match=name(4)):
+            reader.read(Record(name(4)))
 
 
 def test_opening_leaves_no_file_behind(write_lmdb):
@@ -86,16 +82,16 @@ def test_an_lmdb_without_entries_is_refused(write_lmdb):
 def test_another_state_of_an_lmdb_is_told_apart(write_lmdb):
     """By what its own header says, not by its length and time alone."""
     folder = write_lmdb({key(1): b"value"})
-    with lsun.open_lmdb(folder) as environment:
-        before = lsun.identify(environment)
-        assert lsun.identify(environment) == before
+    with closing(lsun.Lmdb(folder)) as reader:
+        before = reader.identify()
+        assert reader.identify() == before
     assert before["entries"] == 1
     assert before["size"] == (folder / "data.mdb").stat().st_size
     write_lmdb({key(1): b"other"}, {key(2): b""})  # into the same folder
     os.utime(folder / "data.mdb", ns=(before["mtime_ns"], before["mtime_ns"]))
-    with lsun.open_lmdb(folder) as environment:
-        after = lsun.identify(environment)
-    assert {name for name in before if before[name] != after[name]} >= {"last_transaction", "entries"}
+    with closing(lsun.Lmdb(folder)) as reader:
+        after = reader.identify()
+    assert {what for what in before if before[what] != after[what]} >= {"last_transaction", "entries"}
     assert before["mtime_ns"] == after["mtime_ns"]
 
 
@@ -145,15 +141,15 @@ def test_damage_inside_the_file_is_an_error_not_a_crash(write_lmdb):
     content = bytearray((folder / "data.mdb").read_bytes())
     content[8192:] = bytes(len(content) - 8192)
     (folder / "data.mdb").write_bytes(content)
-    with pytest.raises(UserError, match="damaged"), lsun.open_lmdb(folder) as environment:
-        list(lsun.iterate_keys(environment))
+    with pytest.raises(UserError, match="damaged"), closing(lsun.Lmdb(folder)) as reader:
+        list(reader.records(0, 2000))
 
 
 @pytest.mark.parametrize("bad", [b"photo.jpg", b"g" * 40, b"0" * 41, b"\xff\x00"])
 def test_the_first_key_that_is_not_hexadecimal_is_named(write_lmdb, bad):
     folder = write_lmdb({key(0): b"", bad: b"", b"\xff\xff": b""})
-    with lsun.open_lmdb(folder) as environment, pytest.raises(UserError) as error:
-        list(lsun.iterate_keys(environment))
+    with closing(lsun.Lmdb(folder)) as reader, pytest.raises(UserError) as error:
+        list(reader.records(0, 3))
     assert repr(bad)[1:] in str(error.value)
 
 

@@ -18,15 +18,13 @@ from blurdiff.data import files, lsun, unfinished
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.data.sources import SOURCES
 from blurdiff.errors import UserError
+from pictures import encode, key, noise
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def picture(seed, kind="PNG", size=(30, 20)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
+    return encode(noise(np.random.default_rng(seed), *size), kind)
 
 
 # In the order in which they are to be read: that of the names' bytes.
@@ -82,7 +80,7 @@ def run(source, kind, out, **options):
 
 @pytest.mark.parametrize("crop", [None, "center"])
 def test_all_kinds_give_the_same_array(write_lmdb, write, tmp_path, crop, capsys):
-    lmdb = write_lmdb({b"%040x" % n: value for n, value in enumerate(PICTURES.values())})
+    lmdb = write_lmdb({key(n): value for n, value in enumerate(PICTURES.values())})
     expected = run(lmdb, "lmdb", tmp_path / "of lmdb", crop=crop)
     folder, stored = write("folder", PICTURES | BESIDE), write("zip", PICTURES | BESIDE)
     made = {kind: run(path, kind, tmp_path / f"of {kind}", crop=crop) for kind, path in

@@ -1,5 +1,4 @@
 import hashlib
-import io
 import json
 import tracemalloc
 from contextlib import closing
@@ -17,10 +16,7 @@ from blurdiff.data.manifest import read_manifest
 from blurdiff.data.preprocess import preprocess, squash
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
-
-
-def key(number):
-    return b"%040x" % number
+from pictures import encode, key
 
 
 def picture(width, height, seed=0):
@@ -32,14 +28,8 @@ def picture(width, height, seed=0):
     return Image.fromarray(pixels)
 
 
-def encode(image, kind="WEBP", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 RECORDS = {
-    key(1): encode(picture(90, 60)),
+    key(1): encode(picture(90, 60), "WEBP"),
     key(2): encode(picture(60, 90), "JPEG", quality=95),
     key(3): encode(picture(16, 16), "PNG"),  # has the size already: torchvision leaves it as it is
     key(4): encode(picture(7, 5), "PNG"),  # must grow
@@ -86,7 +76,7 @@ def test_squash_is_torchvisions_resize(size, resolution):
 
 def test_the_number_of_workers_changes_nothing(write_lmdb, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "CHUNK_RECORDS", 3)
-    records = {key(n): encode(picture(20 + n % 7, 20, n), quality=50) for n in range(40)}
+    records = {key(n): encode(picture(20 + n % 7, 20, n), "WEBP", quality=50) for n in range(40)}
     records[key(17)] = b"no image"
     folder = write_lmdb(records)
     one = run(folder, tmp_path, workers=1, max_corrupt_fraction=0.1)

@@ -1,31 +1,22 @@
 """A data set in parts, made by as many jobs, and joined: byte for byte what one pass gives."""
 
-import io
 import json
 import shutil
 
-import lmdb
 import numpy as np
 import pytest
-from PIL import Image
 
+import pictures
 from blurdiff import cli
 from blurdiff.data.join import join
 from blurdiff.data.preprocess import preprocess
 from blurdiff.errors import UserError
-
-
-def key(number):
-    return b"%040x" % number
+from pictures import encode, key, noise
 
 
 def records(n, bad=()):
-    rng, values = np.random.default_rng(0), {}
-    for k in range(n):
-        buffer = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).save(buffer, "PNG")
-        values[key(7 * k)] = b"bad" if k in bad else buffer.getvalue()
-    return values
+    rng = np.random.default_rng(0)
+    return {key(7 * k): b"bad" if k in bad else encode(noise(rng, 9, 12)) for k in range(n)}
 
 
 def make_part(folder, source, part, **options):
@@ -48,11 +39,9 @@ pytestmark = pytest.mark.usefixtures("in_process")
 def made(tmp_path_factory):
     """A folder with three parts of seven records."""
     folder = tmp_path_factory.mktemp("made")
-    with lmdb.open(str(folder / "some_lmdb"), map_size=1 << 24) as opened, opened.begin(write=True) as transaction:
-        for name, value in records(7).items():
-            transaction.put(name, value)
+    source = pictures.write_lmdb(folder / "some_lmdb", records(7))
     for k in range(3):
-        make_part(folder / "parts", folder / "some_lmdb", (k, 3))
+        make_part(folder / "parts", source, (k, 3))
     return folder / "parts"
 
 
@@ -169,17 +158,11 @@ def test_parts_must_be_complete_and_in_order(three, tmp_path):
      (["--part", "0"], "--part and --parts go together"), (["--parts", "2"], "--part and --parts go together")],
 )  # fmt: skip
 def test_numbers_of_parts_out_of_range(write_lmdb, tmp_path, capsys, options, match):
-    arguments = [
-        "--lmdb",
-        str(write_lmdb(records(2))),
-        "--resolution",
-        "4",
-        "--output",
-        str(tmp_path / "out" / "x.npy"),
-    ]
-    assert cli.main(["preprocess", *arguments, "--manifest", str(tmp_path / "out" / "x.json"), *options]) == 1
+    out = tmp_path / "out"
+    arguments = ["--lmdb", str(write_lmdb(records(2))), "--resolution", "4", "--output", str(out / "x.npy")]
+    assert cli.main(["preprocess", *arguments, "--manifest", str(out / "x.json"), *options]) == 1
     assert match in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
 
 
 def test_the_commands(write_lmdb, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """Killed, stopped, out of room: the next run goes on, and its files are those of a run that nothing disturbed."""
 
 import fcntl
-import io
 import json
 import os
 import resource
@@ -14,16 +13,16 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
-from PIL import Image
 
+import pictures
 from blurdiff.data import preprocess as stage
 from blurdiff.data import unfinished
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
+from pictures import encode, key, noise
 
 N, CHUNK, BAD = 40, 4, (5, 22)
 
@@ -61,30 +60,18 @@ sys.exit(status)
 """
 
 
-def key(number):
-    return b"%040x" % number
-
-
 def records(seed=0):
-    rng, values = np.random.default_rng(seed), {}
-    for n in range(N):
-        buffer = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (20, 20 + n % 5, 3), np.uint8)).save(buffer, "PNG")
-        values[key(n)] = b"bad" if n in BAD else buffer.getvalue()
-    return values
+    rng = np.random.default_rng(seed)
+    return {key(n): b"bad" if n in BAD else encode(noise(rng, 20, 20 + n % 5)) for n in range(N)}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The LMDB, and both files of a run that nothing disturbed: (folder, bytes of images.npy, text of the manifest)."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    opened = lmdb.open(str(folder / "some_lmdb"), map_size=1 << 24, lock=False)
-    with opened as environment, environment.begin(write=True) as transaction:
-        for name, value in records().items():
-            transaction.put(name, value)
-    output = folder / "out"
-    stage.preprocess(folder / "some_lmdb", output / "images.npy", output / "manifest.json", **OPTIONS)
-    return folder / "some_lmdb", (output / "images.npy").read_bytes(), (output / "manifest.json").read_text()
+    source, output = pictures.write_lmdb(folder / "some_lmdb", records()), folder / "out"
+    run(output, source)
+    return source, (output / "images.npy").read_bytes(), (output / "manifest.json").read_text()
 
 
 OPTIONS = {"resolution": 8, "workers": 1, "max_corrupt_fraction": 0.1}

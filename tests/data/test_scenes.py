@@ -1,5 +1,6 @@
 import hashlib
 import io
+from contextlib import closing
 
 import lmdb
 import numpy as np
@@ -30,8 +31,8 @@ def test_the_lmdb_is_one_of_lsuns(tmp_path):
     synthesize("church", folder, 7, seed=3, workers=1)
     assert sorted(path.name for path in folder.parent.rglob("*")) == ["church_lmdb", "data.mdb", "scenes.json"]
     assert made.settings_in(folder / "data.mdb") == {"synthetic": "church", "n_images": 7, "seed": 3}
-    with lsun.open_lmdb(folder) as environment:
-        assert len(list(lsun.iterate_keys(environment))) == lsun.count_entries(environment) == 7
+    with closing(lsun.Lmdb(folder)) as reader:
+        assert len(list(reader.records(0, 9))) == reader.identify()["entries"] == 7
     for key, value in records(folder).items():
         assert key.decode() == hashlib.sha1(value).hexdigest()
         assert Image.open(io.BytesIO(value)).format == "WEBP"

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from blurdiff.evaluation.frechet import frechet_distance
 from blurdiff.evaluation.measures import Comparison
 from blurdiff.evaluation.metrics import METRICS
 from blurdiff.evaluation.records import read_reference
+from linear_features import linear_features
+from pictures import write_images
 
 R, D, N = 4, 5, 30
 SETTINGS = {
@@ -26,18 +29,11 @@ SETTINGS = {
     "sampling": {"n_samples": N, "n_steps": None},
     "evaluation": {"network": "efficientnet-lite0", "batch_size": 8, "device": "cpu", "threads": 1},
 }
-MATRIX = np.random.default_rng(99).normal(0, 0.02, (3 * R * R, 2048)).astype(np.float32)
-
-
-def network(name="efficientnet-lite0", dimension=D, input_size=128):
-    """A stand-in for a feature network: a fixed linear map of the pixels, in float32."""
-    matrix = torch.from_numpy(MATRIX[:, :dimension])
-    return FeatureNetwork(name, dimension, input_size, "f" * 64, torch.device("cpu"), lambda x: x.flatten(1) @ matrix)
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, weights, device: network(name))
+    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, *_: linear_features(R, D, name))
 
 
 @pytest.fixture
@@ -88,8 +84,8 @@ def test_evaluation(folder, quick, capsys):
     assert stage(folder, features=folder / "features.npy") == 0
     result = json.loads((folder / "fid.json").read_text())
     samples, real = np.load(folder / "samples.npz")["arr_0"], reference_arrays()
-    pixels = samples.transpose(0, 3, 1, 2).reshape(N, -1).astype(np.float64)
-    x = pixels @ MATRIX[:, :D].astype(np.float64)
+    pixels = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float32))
+    x = linear_features(R, D).forward(pixels).numpy().astype(np.float64)
     expected = frechet_distance(x.mean(0), np.cov(x.T), real["mu"], real["sigma"])
     assert result["value"] == pytest.approx(expected, rel=1e-4) and result["metric"] == "FD-EfficientNet-Lite0"
     scores = Comparison(x, None, real["features"]).scores(METRICS.keys() - {"frechet"})
@@ -144,9 +140,7 @@ def test_reference_without_floor(folder, quick):
 
 
 def test_reference_of_pytorch_fid(folder, monkeypatch):
-    monkeypatch.setattr(
-        "blurdiff.evaluation.features.load_network", lambda name, *_: network(name, dimension=40, input_size=299)
-    )
+    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, *_: linear_features(R, 40, name, 299))
     np.savez_compressed(folder / "reference.npz", mu=np.zeros(40), sigma=np.eye(40))
     assert stage(folder, network="inception") == 0
     result = json.loads((folder / "fid.json").read_text())
@@ -159,86 +153,59 @@ def test_settings_may_be_json_itself_and_options_stand_above_them(folder, quick)
     assert stage(folder, settings=text, device="cpu", batch_size=1) == 0
 
 
-def spoil(folder, kind):
-    """Spoil one input; returns the options that point to it and a part of the message that must come."""
-    samples = folder / "samples.npz"
-    images = np.load(samples)["arr_0"]
-    if kind == "no samples":
-        samples.unlink()
-        return {}, "cannot read"
-    if kind == "truncated samples":
-        samples.write_bytes(samples.read_bytes()[:-30])
-        return {}, "samples.npz: it is damaged"
-    if kind == "flipped samples":
-        data = bytearray(samples.read_bytes())
-        data[len(data) // 2] ^= 1
-        samples.write_bytes(data)
-        return {}, "samples.npz: it is damaged"
-    if kind == "no arr_0":
-        np.savez(samples, images=images)
-        return {}, "arr_0 is missing"
-    if kind == "float samples":
-        np.savez(samples, arr_0=images / 255)
-        return {}, "samples.npz holds float64"
-    if kind == "channels first":
-        np.savez(samples, arr_0=images.transpose(0, 3, 1, 2))
-        return {}, "samples.npz holds uint8 (30, 3, 4, 4)"
-    if kind == "other count":
-        np.savez(samples, arr_0=images[:-1])
-        return {}, "holds 29 samples, the settings say sampling.n_samples: 30"
-    if kind == "no reference":
-        (folder / "reference.npz").unlink()
-        return {}, "reference.npz"
-    changes = {
-        "other network": ({"network": "inception"}, "features of inception, not of efficientnet-lite0"),
-        "other weights": ({"weights_sha256": "a" * 64}, "weights_sha256 of efficientnet-lite0 is aaa"),
-        "other input size": ({"input_size": 96}, "input_size of efficientnet-lite0 is 96, but 128 here"),
-        "other resolution": ({"resolution": 64}, "images of 64 pixels, not 4"),
-        "other dimension": ({"mu": np.zeros(3), "sigma": np.eye(3)}, "dimension of efficientnet-lite0 is 3, but 5"),
-        "reference not finite": ({"mu": np.full(D, np.inf)}, "not finite"),
-    }
-    if kind in changes:
-        change, message = changes[kind]
-        write_reference(folder, **change)
-        return {}, message
-    if kind == "pytorch-fid's reference":
-        write_reference(folder, without=reference_arrays().keys() - {"mu", "sigma"})
-        return {}, "features of inception"
-    if kind == "no iterations":
-        (folder / "settings.json").write_text(json.dumps({**SETTINGS, "training": {}}))
-        return {}, "training.iterations"
-    if kind == "no settings":
-        return {"settings": folder / "absent.json"}, "absent.json"
-    option, value = kind.split("=")
-    return {option: value}, f"--{option.replace('_', '-')} must be"
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "no samples",
-        "truncated samples",
-        "flipped samples",
-        "no arr_0",
-        "float samples",
-        "channels first",
-        "other count",
-        "no reference",
-        "other network",
-        "other weights",
-        "other input size",
-        "other resolution",
-        "other dimension",
-        "reference not finite",
-        "pytorch-fid's reference",
-        "no iterations",
-        "no settings",
-        "batch_size=0",
-        "threads=0",
-    ],
-)
+def without_iterations(folder):
+    (folder / "settings.json").write_text(json.dumps({**SETTINGS, "training": {}}))
+
+
+# What becomes of the samples, of the arrays of the reference, and of the folder, each with a part of the message.
+SAMPLES = {
+    "no samples": (lambda path, images: path.unlink(), "cannot read"),
+    "truncated samples": (lambda path, images: os.truncate(path, path.stat().st_size - 30),
+                          "samples.npz: it is damaged"),
+    "flipped samples": (lambda path, images: flip(path), "samples.npz: it is damaged"),
+    "no arr_0": (lambda path, images: np.savez(path, images=images), "arr_0 is missing"),
+    "float samples": (lambda path, images: np.savez(path, arr_0=images / 255), "samples.npz holds float64"),
+    "channels first": (lambda path, images: np.savez(path, arr_0=images.transpose(0, 3, 1, 2)),
+                       "samples.npz holds uint8 (30, 3, 4, 4)"),
+    "other count": (lambda path, images: np.savez(path, arr_0=images[:-1]),
+                    "holds 29 samples, the settings say sampling.n_samples: 30"),
+}  # fmt: skip
+REFERENCE = {
+    "other network": ({"network": "inception"}, "features of inception, not of efficientnet-lite0"),
+    "other weights": ({"weights_sha256": "a" * 64}, "weights_sha256 of efficientnet-lite0 is aaa"),
+    "other input size": ({"input_size": 96}, "input_size of efficientnet-lite0 is 96, but 128 here"),
+    "other resolution": ({"resolution": 64}, "images of 64 pixels, not 4"),
+    "other dimension": ({"mu": np.zeros(3), "sigma": np.eye(3)}, "dimension of efficientnet-lite0 is 3, but 5"),
+    "reference not finite": ({"mu": np.full(D, np.inf)}, "not finite"),
+    "pytorch-fid's reference": ({"without": reference_arrays().keys() - {"mu", "sigma"}}, "features of inception"),
+}
+FOLDER = {
+    "no reference": (lambda folder: (folder / "reference.npz").unlink(), "reference.npz"),
+    "no settings": (lambda folder: (folder / "settings.json").unlink(), "settings.json"),
+    "no iterations": (without_iterations, "training.iterations"),
+}
+
+
+@pytest.mark.parametrize("kind", [*SAMPLES, *REFERENCE, *FOLDER, "batch_size", "threads"])
 def test_bad_input_is_one_line_and_leaves_nothing(folder, quick, capsys, kind):
-    options, message = spoil(folder, kind)
+    options = {}
+    if kind in SAMPLES:
+        spoil, message = SAMPLES[kind]
+        spoil(folder / "samples.npz", np.load(folder / "samples.npz")["arr_0"])
+    elif kind in REFERENCE:
+        changes, message = REFERENCE[kind]
+        write_reference(folder, **changes)
+    elif kind in FOLDER:
+        spoil, message = FOLDER[kind]
+        spoil(folder)
+    else:
+        options, message = {kind: 0}, f"--{kind.replace('_', '-')} must be"
     assert stage(folder, **options) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
@@ -255,13 +222,9 @@ def test_features_that_are_not_finite_leave_nothing(folder, monkeypatch, capsys)
 
 def test_real_network_end_to_end(folder):
     """reference, then evaluate, with EfficientNet-Lite0 itself: the images of a floor subset are found again."""
-    import hashlib
-
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (24, R, R, 3), dtype=np.uint8)
-    np.save(folder / "images.npy", images)
-    manifest = {"n_used": 24, "resolution": R, "sha256": hashlib.sha256(images.tobytes()).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_images(folder, images)
     np.savez(folder / "samples.npz", arr_0=images[::-1])
     options = [f"--images={folder}/images.npy", f"--manifest={folder}/manifest.json", "--n-samples=12", "--repeats=1"]
     assert main(["reference", *options, "--network=efficientnet-lite0", f"--output={folder}/reference.npz"]) == 0

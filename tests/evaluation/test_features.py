@@ -42,6 +42,7 @@ def inception_file(tmp_path_factory):
 
 def test_inception_features_are_those_of_pytorch_fid(inception_file, tmp_path, monkeypatch):
     from pytorch_fid import fid_score, inception
+    from torchvision.models import Inception3
 
     path, expected = inception_file
     images = random_images(3, 32) // np.array([1, 2, 4], np.uint8)[:, None, None, None]
@@ -49,9 +50,9 @@ def test_inception_features_are_those_of_pytorch_fid(inception_file, tmp_path, m
     for number, image in enumerate(images):
         files.append(tmp_path / f"{number}.png")
         Image.fromarray(image).save(files[-1])
-    fetch = inception.load_state_dict_from_url
-    network = load_inception(path, CPU, expected)
-    assert inception.load_state_dict_from_url is fetch
+    before = inception.load_state_dict_from_url, Inception3.load_state_dict
+    network, _ = load_inception(path, CPU, expected), features.build_inception(None)
+    assert (inception.load_state_dict_from_url, Inception3.load_state_dict) == before  # as pytorch-fid has them
     assert (network.name, network.dimension, network.weights_sha256) == ("inception", 2048, expected.sha256)
     found = all_features(network, images, batch_size=2)
     assert found.dtype == np.float32 and found.shape == (3, 2048)

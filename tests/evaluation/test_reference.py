@@ -1,5 +1,5 @@
 import hashlib
-import json
+import os
 
 import numpy as np
 import pytest
@@ -7,31 +7,24 @@ import torch
 
 from blurdiff.cli import main
 from blurdiff.evaluation import reference
-from blurdiff.evaluation.features import FeatureNetwork
 from blurdiff.evaluation.frechet import frechet_distance
 from blurdiff.evaluation.measures import Comparison
 from blurdiff.evaluation.metrics import METRICS
 from blurdiff.evaluation.records import read_reference
+from linear_features import linear_features
+from pictures import write_images
 
-R, D = 4, 5
-
-
-def projection(name="efficientnet-lite0", dimension=D):
-    """A stand-in for a feature network: a fixed linear map of the pixels, in float32."""
-    matrix = torch.from_numpy(np.random.default_rng(99).normal(0, 0.02, (3 * R * R, dimension)).astype(np.float32))
-    return FeatureNetwork(name, dimension, 128, "f" * 64, torch.device("cpu"), lambda x: x.flatten(1) @ matrix)
+R = 4
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, weights, device: projection(name))
+    monkeypatch.setattr("blurdiff.evaluation.features.load_network", lambda name, *_: linear_features(R, name=name))
 
 
 def make_data(folder, n, seed=0):
     images = np.random.default_rng(seed).integers(0, 256, (n, R, R, 3), dtype=np.uint8)
-    np.save(folder / "images.npy", images)
-    digest = hashlib.sha256(images.tobytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps({"n_used": n, "resolution": R, "sha256": digest}))
+    write_images(folder, images)
     return images
 
 
@@ -49,7 +42,7 @@ def stage(folder, **options):
 
 def features_of(images):
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    return projection().forward(pixels).numpy().astype(np.float64)
+    return linear_features(R).forward(pixels).numpy().astype(np.float64)
 
 
 def test_statistics_and_floor(tmp_path, quick, capsys):
@@ -110,51 +103,33 @@ def test_subsets_are_disjoint_where_possible():
     assert not set(overlapping[:-1].ravel()) & set(overlapping[-1])
 
 
-def break_data(folder, kind):
-    if kind == "no images":
-        (folder / "images.npy").unlink()
-        return {}, "images.npy"
-    if kind == "truncated images":
-        data = (folder / "images.npy").read_bytes()
-        (folder / "images.npy").write_bytes(data[:-1])
-        return {}, "truncated"
-    if kind == "no manifest":
-        (folder / "manifest.json").unlink()
-        return {}, "manifest.json"
-    if kind == "other images":
-        images = np.load(folder / "images.npy")
-        images[30, 1, 2, 0] ^= 1
-        np.save(folder / "images.npy", images)
-        return {}, "sha256"
-    if kind == "list as manifest":
-        (folder / "other.json").write_text("[]")
-        return {"manifest": folder / "other.json"}, "other.json"
-    if kind == "one image":
-        make_data(folder, 1)
-        return {}, "at least 2"
-    option, value = kind.split("=")
-    return {option: value}, f"--{option.replace('_', '-')} must be"
+def touch_a_pixel(folder):
+    images = np.load(folder / "images.npy")
+    images[30, 1, 2, 0] ^= 1
+    np.save(folder / "images.npy", images)
+
+
+# What becomes of the data, with a part of the message; and options that cannot be.
+BROKEN = {
+    "no images": (lambda folder: (folder / "images.npy").unlink(), "images.npy"),
+    "truncated images": (lambda folder: os.truncate(folder / "images.npy", 1000), "truncated"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
+    "other images": (touch_a_pixel, "sha256"),
+    "list as manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json"),
+    "one image": (lambda folder: make_data(folder, 1), "at least 2"),
+}
+OPTIONS = [("n_samples", 1), ("repeats", 0), ("seed", -1), ("batch_size", 0), ("threads", 0)]
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [
-        "no images",
-        "truncated images",
-        "no manifest",
-        "other images",
-        "list as manifest",
-        "one image",
-        "n_samples=1",
-        "repeats=0",
-        "seed=-1",
-        "batch_size=0",
-        "threads=0",
-    ],
+    ("spoil", "message", "options"),
+    [(*broken, {}) for broken in BROKEN.values()]
+    + [(lambda folder: None, f"--{name.replace('_', '-')} must be", {name: value}) for name, value in OPTIONS],
+    ids=[*BROKEN, *(f"{name}={value}" for name, value in OPTIONS)],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, quick, capsys, kind):
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, quick, capsys, spoil, message, options):
     make_data(tmp_path, 60)
-    options, message = break_data(tmp_path, kind)
+    spoil(tmp_path)
     assert stage(tmp_path, **options) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error

@@ -1,7 +1,5 @@
 """What the fault tests share: a small pipeline, its stages as processes that can be hurt, and what it must give."""
 
-import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -12,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import lmdb
 import numpy as np
 import yaml
 from PIL import Image
 
 from blurdiff.config.runs import check_config, resolve_runs
 from blurdiff.runtime.files import sha256_file
+from pictures import encode, key, noise, write_lmdb
 
 CONFIG = {
     "resolution": 8,
@@ -49,18 +47,9 @@ def prepare(folder: Path) -> None:
     """The config, and an LMDB whose images take a few milliseconds each to decode."""
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     rng = np.random.default_rng(0)
-    values = []
-    for _ in range(16):
-        buffer = io.BytesIO()
-        image = Image.fromarray(rng.integers(0, 256, (4, 6, 3), np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
-        image.save(buffer, "JPEG", quality=90)
-        values.append(buffer.getvalue())
-    source = folder / "data" / "photos_lmdb"
-    source.mkdir(parents=True)
-    with lmdb.open(str(source), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
-        for k in range(N_IMAGES):
-            transaction.put(hashlib.sha1(str(k).encode()).hexdigest().encode(), values[k % len(values)])
-    (source / "lock.mdb").unlink()
+    smooth = [noise(rng, 4, 6).resize((640, 480), Image.Resampling.BICUBIC) for _ in range(16)]
+    values = [encode(image, "JPEG", quality=90) for image in smooth]
+    write_lmdb(folder / "data" / "photos_lmdb", {key(k): values[k % len(values)] for k in range(N_IMAGES)})
 
 
 def commands(results: str = "results", store: str = STORE) -> dict[str, tuple[list[str], list[str]]]:

@@ -3,13 +3,12 @@
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from pytorch_fid import inception
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
-from torchvision.models import Inception3
 
 from blurdiff.config.runs import check_config, resolve_runs
+from blurdiff.evaluation.features import build_inception
 from blurdiff.network.unet import Attention, UNet
 from blurdiff.plan import counts
 from blurdiff.training.step import TrainingStep
@@ -61,17 +60,11 @@ def test_network(resolution, settings):
 def test_features():
     """Inception's inputs are resized to 299, EfficientNet's to 128, whatever the images are."""
     efficientnet = EfficientNet.from_name("efficientnet-lite0", image_size=128)
-    network = counts.bare_inception()
+    network = build_inception(None)
     total, _ = by_layers(network, lambda: network(torch.zeros(1, 3, 64, 64)))
     assert counts.feature_flops("inception", 64) == counts.feature_flops("inception", 16) == total
     total, _ = by_layers(efficientnet, lambda: efficientnet.extract_features(torch.zeros(1, 3, 128, 128)))
     assert counts.feature_flops("efficientnet-lite0", 16) == total
-
-
-def test_bare_inception_leaves_pytorch_fid_as_it_was():
-    before = inception.load_state_dict_from_url, Inception3.load_state_dict
-    counts.bare_inception()
-    assert (inception.load_state_dict_from_url, Inception3.load_state_dict) == before
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -1,40 +1,28 @@
 """The jobs of a plan are Snakemake's, with the data there and without."""
 
-import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import lmdb
 import pytest
 
 from blurdiff.config.runs import check_config
 from blurdiff.data.scenes import draw_files
-from blurdiff.plan.graph import SNAKEFILE, jobs_of
+from blurdiff.plan.graph import jobs_of
 from blurdiff.plan.work import QUICK, WORK
+from pictures import key, write_lmdb
+from running import jobs_in, run_snakemake
 
 
 def dry_run(workplace, *targets):
     """{rule: number of jobs that have to run}, as the command `snakemake -n` counts them."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", "config0.yaml"]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(workplace / "cache")}
-    done = subprocess.run(
-        [*command, "--cores", "2", "--dry-run", *targets], capture_output=True, text=True, env=environment
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
-    counted = dict(line.split() for line in output.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:])
-    return {rule: int(n) for rule, n in counted.items() if rule not in QUICK | {"total"}}
+    counted = jobs_in(run_snakemake(workplace, "--configfile", "config0.yaml", "--cores", "2", "--dry-run", *targets))
+    return {rule: n for rule, n in counted.items() if rule not in QUICK}
 
 
 def put_lmdb(folder, n):
     """A real LMDB of drawn images."""
-    folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=1 << 26, lock=False) as environment, environment.begin(write=True) as writing:
-        for value in draw_files("bedroom", 0, range(n)):
-            writing.put(hashlib.sha1(value).hexdigest().encode(), value)
+    write_lmdb(folder, {key(k): value for k, value in enumerate(draw_files("bedroom", 0, range(n)))})
 
 
 @pytest.mark.parametrize("parts", [1, 3])

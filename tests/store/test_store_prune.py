@@ -7,8 +7,8 @@ import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 
-import lmdb
 import pytest
 
 from blurdiff.config.runs import check_config, load_config
@@ -16,6 +16,7 @@ from blurdiff.data.scenes import draw_files
 from blurdiff.errors import UserError
 from blurdiff.runtime.locks import held
 from blurdiff.store import listing, store
+from pictures import write_lmdb
 
 
 def test_prune(train_config, said, workplace, write_config, store_config):
@@ -117,8 +118,7 @@ def test_images_of_a_folder_are_known_until_a_file_below_it_changes(workplace, i
 def test_synthetic_images_are_known_by_what_was_drawn(workplace, images, write_manifest, store_config):
     """The manifest does not tell the seed, but the LMDB holds the first image that kind and seed give."""
     (key_value,) = draw_files("church", 7, range(1))
-    with lmdb.open("results/data/noise_lmdb", map_size=1 << 22) as environment, environment.begin(write=True) as put:
-        put.put(hashlib.sha1(key_value).hexdigest().encode(), key_value)
+    write_lmdb(Path("results/data/noise_lmdb"), {hashlib.sha1(key_value).hexdigest().encode(): key_value})
     write_manifest(source="results/data/noise_lmdb")
 
     def digest(**changes):

@@ -1,7 +1,9 @@
 """A data set that several jobs preprocess, through Snakemake itself."""
 
 import yaml
-from test_workflow import TINY, run_snakemake, write_lmdb
+from test_workflow import TINY, write_lmdb
+
+from running import run_snakemake
 
 IMAGES, MANIFEST = "results/data/photos/images.npy", "results/data/photos/manifest.json"
 

@@ -1,13 +1,14 @@
 """A folder and a zip of pictures through Snakemake itself; what a change of a file below a folder makes anew."""
 
-import io
 import json
 import zipfile
 
 import numpy as np
 import yaml
-from PIL import Image
-from test_workflow import TINY, run_snakemake
+from test_workflow import TINY
+
+from pictures import encode, noise
+from running import run_snakemake
 
 IMAGES = ["results/data/pictures/images.npy", "results/data/zipped/images.npy"]
 CONFIG = TINY | {
@@ -18,9 +19,7 @@ CONFIG = TINY | {
 
 
 def png(seed):
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20, 3), np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode(noise(np.random.default_rng(seed), 20, 20))
 
 
 def test_a_folder_and_a_zip(tmp_path):

@@ -4,7 +4,9 @@ import json
 import re
 
 import pytest
-from test_workflow import TINY, run_snakemake
+from test_workflow import TINY
+
+from running import run_snakemake
 
 MODEL = "results/runs/rooms_none/seed0/model.safetensors"
 

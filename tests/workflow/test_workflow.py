@@ -1,28 +1,26 @@
 """The workflow through Snakemake itself, in a folder of its own, on images of 8×8 pixels."""
 
 import csv
-import hashlib
-import io
 import json
 import os
 import re
 import resource
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+import pictures
+from pictures import encode, noise
+from running import SNAKEFILE, jobs_in, run_snakemake
 from tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
-SNAKEFILE = ROOT / "workflow" / "Snakefile"
 RUNS = ["rooms_none", "rooms_quartic"]
 TINY = tiny_config(
     datasets={
@@ -39,25 +37,7 @@ TARGETS = ["results/table1.csv", "results/table1.md"] + [f"results/figures/{name
 def write_lmdb(folder: Path, n: int) -> None:
     """An LMDB as LSUN has them: keys of 40 hex digits, values encoded images of various shapes."""
     rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
-        for k in range(n):
-            buffer = io.BytesIO()
-            Image.fromarray(rng.integers(0, 256, (20 + k, 30, 3), np.uint8)).save(buffer, "WEBP")
-            transaction.put(hashlib.sha1(str(k).encode()).hexdigest().encode(), buffer.getvalue())
-
-
-def run_snakemake(folder: Path, *arguments: str, status: int | None = 0) -> str:
-    """Run Snakemake in `folder` as a user without an activated environment would; returns stdout and stderr."""
-    kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS", "BLURDIFF_TELL_SECONDS")
-    environment = {key: value for key, value in os.environ.items() if key in kept}
-    environment |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250
-    )
-    assert status is None or done.returncode == status, done.stdout
-    return done.stdout
+    pictures.write_lmdb(folder, {pictures.key(k): encode(noise(rng, 20 + k, 30), "WEBP") for k in range(n)})
 
 
 def tiny(folder: Path, *arguments: str, targets=TARGETS, status: int | None = 0) -> str:
@@ -68,13 +48,7 @@ def tiny(folder: Path, *arguments: str, targets=TARGETS, status: int | None = 0)
 
 def plan(folder: Path, *arguments: str, targets=TARGETS) -> dict[str, int]:
     """How many jobs of each rule a dry run wants; {} when nothing is to be done."""
-    output = tiny(folder, "--dry-run", *arguments, targets=targets)
-    if "Nothing to be done" in output:
-        return {}
-    table = output.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]
-    jobs = {rule: int(count) for rule, count in (line.split() for line in table)}
-    del jobs["total"]
-    return jobs
+    return jobs_in(tiny(folder, "--dry-run", *arguments, targets=targets))
 
 
 @pytest.fixture(scope="session")
@@ -397,14 +371,9 @@ def test_a_figure_of_two_hundred_runs(tmp_path):
     config = tiny_config(datasets=data, runs=runs, figures={"figure4": [run["name"] for run in runs]})
     (tmp_path / "many.yaml").write_text(yaml.safe_dump(config))
 
-    def snakemake(*options: str) -> None:
-        command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", "many.yaml"]
-        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    snakemake("--dry-run", "--quiet")
+    run_snakemake(tmp_path, "--configfile", "many.yaml", "--dry-run", "--quiet")
     assert not (tmp_path / "results").exists()
-    snakemake("--cores", "1", "--", "results/figures/figure4.png")
+    run_snakemake(tmp_path, "--configfile", "many.yaml", "--cores", "1", "--", "results/figures/figure4.png")
     assert (tmp_path / "results" / "figures" / "figure4.png").stat().st_size > 10_000
     settings = json.loads((tmp_path / "results" / "runs" / "r200" / "seed0" / "settings.json").read_text())
     assert settings["process"]["f_N"] == 0.2

@@ -1,150 +1,117 @@
 """What each optimisation is worth: ours beside ours with one thing taken away; results are the same but for rounding.
 
-A thing is taken away in the row's own process, before anything of ours is loaded there: the code that is timed has no
-switches for it.
+A thing is taken away by the row's settings, or in the row's own process: the code that is timed has no switches for it.
 """
 
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+
+import numpy as np
+import torch
 
 from blurdiff.benchmark import features, frechet, preprocessing, sampling, training
-from blurdiff.benchmark.rows import Row, Work
-from blurdiff.config.settings import Settings, with_keys
+from blurdiff.benchmark.rows import Bench, Row, Work
+from blurdiff.config.settings import with_keys
+from blurdiff.runtime import allocator, devices, parallel
 
 OURS = "ours"
 N_DRAWN, N_RECORDS = 64, 4096  # of the LMDB that is preprocessed
 
 
-def prepare(folder: str, quick: bool, on_gpu: bool, workers: int) -> None:
-    """Write what the rows read."""
-    features.prepare_images(folder, _n_images(quick, on_gpu))
-    preprocessing.prepare(folder, 4 if quick else N_DRAWN, 64 if quick else N_RECORDS, ["WEBP"], workers)
-
-
-def _n_images(quick: bool, on_gpu: bool) -> int:
-    return 4 if quick else 2000 if on_gpu else 100
-
-
-def stages(settings: Settings, quick: bool, folder: Path, workers: int = 1) -> list[list[Row]]:
-    """The rows of each kind of work; `prepare` has written `folder`."""
-    on_gpu = settings["training"]["device"] == "cuda"
-    own, walked = settings["training"], settings["sampling"]
+def stages(bench: Bench) -> list[list[Row]]:
+    """The rows of each kind of work, and what they read."""
+    bench = replace(bench, folder=bench.folder / "ablations")
+    bench.folder.mkdir()
+    features.prepare_images(bench)
+    n_records = 64 if bench.quick else N_RECORDS
+    preprocessing.prepare(bench.folder, 4 if bench.quick else N_DRAWN, n_records, ["WEBP"], bench.threads)
+    settings, path = bench.settings, preprocessing.data_folder(bench.folder, "WEBP")
+    lmdb = {"kind": "lmdb", "path": str(path), "n": n_records, "workers": bench.threads, "scratch": str(bench.folder)}
+    images = {**features.images_of(bench), "network": "efficientnet-lite0"}
+    distance = {"dimension": bench.size(64, 2048, 2048)}
+    close = {"tolerance": features.TOLERANCE}
 
     def of_training(**keys) -> dict:
         return {"settings": with_keys(settings, "training", **keys)}
 
     def of_sampling(**keys) -> dict:
-        return {"settings": with_keys(settings, "sampling", **keys), "n_walked": 2 if quick else 10}
+        return {"settings": with_keys(settings, "sampling", **keys), "n_walked": 2 if bench.quick else 10}
 
-    train, sample = partial(_row, training.fast), partial(_row, sampling.ours, unit="evaluations/s")
-    if on_gpu:
-        compiled = {"compile": True, "precision": "bf16"}
-        steps = [
-            train(OURS, of_training(**compiled)),
-            train("without CUDA graphs", of_training(**compiled), no_cuda_graphs),
-            train("without torch.compile", of_training(**compiled | {"compile": False})),
-            train("without bf16", of_training(**compiled | {"precision": "fp32"})),
-            train("without channels last", of_training(**compiled), no_channels_last),
-            train("without fused Adam", of_training(**compiled), no_fused_adam),
-            train("images read ahead, not resident", of_training(**compiled, data_on_device=False)),
-        ]
-        walks = [
-            sample(OURS, of_sampling(**compiled)),
-            sample("without CUDA graphs", of_sampling(**compiled), no_cuda_graphs),
-            sample("without torch.compile", of_sampling(**compiled | {"compile": False})),
-            sample("without bf16", of_sampling(**compiled | {"precision": "fp32"})),
-            sample("without channels last", of_sampling(**compiled), no_channels_last),
-        ]
+    if bench.on_gpu:
+        best = {"compile": True, "precision": "bf16"}
+        in_both = {
+            OURS: best,
+            "without CUDA graphs": best,
+            "without torch.compile": best | {"compile": False},
+            "without bf16": best | {"precision": "fp32"},
+            "without channels last": best,
+        }
+        in_training = {**in_both, "without fused Adam": best,
+                       "images read ahead, not resident": best | {"data_on_device": False}}  # fmt: skip
+        steps = [_row(name, training.fast, of_training(**keys)) for name, keys in in_training.items()]
+        walks = [_row(name, sampling.ours, of_sampling(**keys)) for name, keys in in_both.items()]
     else:
-        steps = [
-            train(OURS, of_training()),
-            train("without kept memory", of_training(), no_kept_memory),
-            train("channels last", of_training(), channels_last),
-        ]
+        steps = [_row(name, training.fast, of_training()) for name in (OURS, "without kept memory", "channels last")]
         walks = [
-            sample(OURS, of_sampling()),
-            sample("without kept memory", of_sampling(), no_kept_memory, tolerance=0.0),
-            sample("channels last", of_sampling(), channels_last, tolerance=1e-4),
+            _row(OURS, sampling.ours, of_sampling()),
+            _row("without kept memory", sampling.ours, of_sampling(), tolerance=0.0),
+            _row("channels last", sampling.ours, of_sampling(), tolerance=1e-4),
         ]
-    n, batch = _n_images(quick, on_gpu), 2 if quick else 128 if on_gpu else 32
-    images = {"folder": str(folder), "n": n, "batch": batch, "network": "efficientnet-lite0", "weights": None}
-    extract, close = partial(_row, features.ours), features.TOLERANCE
-    found = [
-        extract(OURS, images),
-        extract("channels first", {**images, "channels_last": False}, tolerance=close),
-        extract("batch normalisation apart", images, no_folding, tolerance=close),
+    kept = [] if bench.on_gpu else [_row("without kept memory", features.ours, images, tolerance=0.0)]
+    extracted = [
+        _row(OURS, features.ours, images),
+        *kept,
+        _row("channels first", features.ours, {**images, "channels_last": False}, **close),
+        _row("batch normalisation apart", features.ours, images, **close),
     ]
-    if not on_gpu:
-        found.insert(1, extract("without kept memory", images, no_kept_memory, tolerance=0.0))
-    distance = partial(_row, frechet.build, unit="distances/s", on_cpu=True)
-    size = {"dimension": 64 if quick else 2048, "ours": True}
-    distances = [distance(OURS, size), distance("without Cholesky factors", size, no_cholesky, tolerance=1e-10)]
-    preprocess = partial(_row, preprocessing.ours, on_cpu=True)
-    lmdb = {"kind": "lmdb", "path": str(preprocessing.data_folder(folder, "WEBP")), "n": 64 if quick else N_RECORDS,
-            "workers": workers, "scratch": str(folder)}  # fmt: skip
+    distances = [
+        _row(OURS, frechet.ours, distance, on_cpu=True),
+        _row("without Cholesky factors", frechet.ours, distance, on_cpu=True, tolerance=1e-10),
+    ]
     preprocessed = [
-        preprocess(OURS, lmdb),
-        preprocess("without kept memory", lmdb, no_kept_memory_in_workers, tolerance=0.0),
+        _row(OURS, preprocessing.ours, lmdb, on_cpu=True),
+        _row("without kept memory", preprocessing.ours, lmdb, on_cpu=True, tolerance=0.0),
     ]
+    images_each, none_each = {"unit": "images/s", "images_per_item": 1.0}, {"images_per_item": None}
     return [
-        [make(stage="ablation: " + what) for make in rows]
-        for what, rows in (
-            (f"training step, batch {own['batch_size']}", steps),
-            (f"sampling, batch {walked['shard_size']}", walks),
-            (features.EFFICIENTNET, found),
-            ("Fréchet distance", distances),
-            ("preprocessing, WEBP", preprocessed),
+        [replace(row, stage=f"ablation: {stage}", **of) for row in rows]
+        for stage, rows, of in (
+            (f"training step, batch {settings.training.batch_size}", steps, images_each),
+            (f"sampling, batch {settings.sampling.shard_size}", walks, none_each | {"unit": "evaluations/s"}),
+            (features.EFFICIENTNET, extracted, images_each),
+            (frechet.STAGE, distances, none_each | {"unit": "distances/s"}),
+            ("preprocessing, WEBP", preprocessed, images_each),
         )
     ]
 
 
-def _row(build, name: str, arguments: dict, take_away=None, unit: str = "images/s", **keywords):
-    """A Row but for the name of its stage."""
-    wrapped = {"take_away": take_away, "build": build, "arguments": arguments}
-    options = {"unit": unit, "images_per_item": 1.0 if unit == "images/s" else None, **keywords}
-    return partial(Row, implementation=name, build=changed, arguments=wrapped, baseline=OURS, **options)
+def _row(name: str, build: Callable, arguments: dict, **keywords) -> Row:
+    wrapped = {"name": name, "build": build, "arguments": arguments}
+    return Row("", name, changed, wrapped, baseline=OURS, **keywords)
 
 
-def changed(device, threads: int, take_away, build, arguments: dict) -> Work:
-    """The work of `build` in this process, which `take_away` has changed for good."""
-    if take_away:
-        take_away()
+def changed(device, threads: int, name: str, build: Callable, arguments: dict) -> Work:
+    """The work of `build` in this process, from which what the row's name says is taken away for good."""
+    TAKEN_AWAY.get(name, lambda: None)()
     return build(device, threads, **arguments)
 
 
-def no_kept_memory() -> None:
-    from blurdiff.runtime import devices
-
-    devices.keep_freed_memory = lambda: False
-
-
-def no_kept_memory_in_workers() -> None:
-    from blurdiff.runtime import parallel
-
-    parallel._start = parallel._follow_parent
+def _everywhere(function: Callable, other: Callable) -> None:
+    """Put `other` in the place of a function of ours, in every module that knows it by name."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("blurdiff.")]:
+        for name, value in list(vars(module).items()):
+            if value is function:
+                setattr(module, name, other)
 
 
-def no_channels_last() -> None:
-    import torch
-
-    _set_memory_format(torch.contiguous_format)
-
-
-def channels_last() -> None:
-    import torch
-
-    _set_memory_format(torch.channels_last)
+def _no_kept_memory() -> None:
+    _everywhere(allocator.keep_freed_memory, lambda: False)
+    _everywhere(parallel._start, parallel._follow_parent)  # the beginning of each process that preprocesses
 
 
-def _set_memory_format(layout) -> None:
-    from blurdiff.runtime import devices
-
-    devices.memory_format = lambda device: layout
-
-
-def no_cuda_graphs() -> None:
-    import torch
-
+def _no_cuda_graphs() -> None:
     compile_function = torch.compile
 
     def without(function, *, options: dict, **keywords):
@@ -153,24 +120,27 @@ def no_cuda_graphs() -> None:
     torch.compile = without
 
 
-def no_fused_adam() -> None:
-    import torch
-
+def _no_fused_adam() -> None:
     adam = torch.optim.Adam
     torch.optim.Adam = lambda parameters, *, fused, **keywords: adam(parameters, **keywords)
 
 
-def no_folding() -> None:
-    from blurdiff.evaluation import features as own
-
-    own.fold = lambda network: None
-
-
-def no_cholesky() -> None:
+def _no_cholesky() -> None:
     """As with a covariance that has none."""
-    import numpy as np
 
     def refuse(_):
         raise np.linalg.LinAlgError
 
     np.linalg.cholesky = refuse
+
+
+# By the names of rows; the others have settings of their own.
+TAKEN_AWAY: dict[str, Callable[[], None]] = {
+    "without kept memory": _no_kept_memory,
+    "without CUDA graphs": _no_cuda_graphs,
+    "without channels last": partial(_everywhere, devices.memory_format, lambda device: torch.contiguous_format),
+    "channels last": partial(_everywhere, devices.memory_format, lambda device: torch.channels_last),
+    "without fused Adam": _no_fused_adam,
+    "batch normalisation apart": partial(_everywhere, features.own.fold, lambda network: None),
+    "without Cholesky factors": _no_cholesky,
+}

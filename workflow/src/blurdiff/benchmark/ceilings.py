@@ -4,39 +4,28 @@ A 3 x 3 convolution of a well-suited size stands beside them, since networks are
 from different libraries, and the convolution can be the faster one.
 """
 
-from pathlib import Path
+import torch
 
-from blurdiff.benchmark.rows import CEILINGS, CONVOLUTION, COPY, MATMUL, Row, Work
+from blurdiff.benchmark.rows import CEILINGS, CONVOLUTION, COPY, MATMUL, Bench, Row, Work
+from blurdiff.benchmark.settings import has_bf16
+from blurdiff.runtime.devices import memory_format
 
 
-def rows(device: str, quick: bool) -> list[Row]:
-    size = (512 if quick else 2048) if device == "cpu" else 8192
-    n_bytes = 1 << ((24 if quick else 28) if device == "cpu" else 32)  # a GPU's caches hold up to 2^27 bytes
-    precisions = MATMUL if device == "cuda" else ["fp32", "bf16"] if has_bf16() else ["fp32"]
-    of = {"unit": "FLOP/s", "host": CEILINGS}
-    images = (1 if quick else 8) if device == "cpu" else 256
-    products = [
-        Row(CEILINGS, MATMUL[name], matrix_product, {"precision": name, "size": size}, **of) for name in precisions
+def stages(bench: Bench) -> list[list[Row]]:
+    """The rows of the one stage."""
+    size = bench.size(512, 2048, 8192)
+    n_bytes = 1 << bench.size(24, 28, 32)  # a GPU's caches hold up to 2^27 bytes
+    images = bench.size(1, 8, 256)
+    precisions = MATMUL if bench.on_gpu else ["fp32", "bf16"] if has_bf16() else ["fp32"]
+    kinds = [
+        *((MATMUL[name], matrix_product, {"precision": name, "size": size}) for name in precisions),
+        *((f"{CONVOLUTION}, {name}", convolution, {"precision": name, "images": images}) for name in precisions),
     ]
-    products += [
-        Row(CEILINGS, f"{CONVOLUTION}, {name}", convolution, {"precision": name, "images": images}, **of)
-        for name in precisions
-    ]
-    return [*products, Row(CEILINGS, COPY, copy, {"n_bytes": n_bytes}, unit="bytes/s", host=CEILINGS)]
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself. One that does not takes a hundred times as long as for fp32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    of_products = [Row(CEILINGS, *kind, unit="FLOP/s", host=CEILINGS) for kind in kinds]
+    return [[*of_products, Row(CEILINGS, COPY, copy, {"n_bytes": n_bytes}, unit="bytes/s", host=CEILINGS)]]
 
 
 def matrix_product(device, threads: int, precision: str, size: int) -> Work:
-    import torch
-
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))  # zeros would be faster
     out = torch.empty_like(a)
@@ -51,10 +40,6 @@ def matrix_product(device, threads: int, precision: str, size: int) -> Work:
 
 def convolution(device, threads: int, precision: str, images: int) -> Work:
     """256 to 256 channels at 32 x 32."""
-    import torch
-
-    from blurdiff.runtime.devices import memory_format
-
     channels, side = 256, 32
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     x = torch.randn(images, channels, side, side, device=device).to(dtype, memory_format=memory_format(device))
@@ -72,8 +57,6 @@ def convolution(device, threads: int, precision: str, images: int) -> Work:
 
 
 def copy(device, threads: int, n_bytes: int) -> Work:
-    import torch
-
     source = torch.randint(0, 255, (n_bytes,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return Work(lambda: target.copy_(source), 2 * n_bytes, "", note=f"{n_bytes / 1e6:,.0f} MB; bytes read and written")

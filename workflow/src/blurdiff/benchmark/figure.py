@@ -17,22 +17,17 @@ NUMBERS = ("throughput", "ratio", "ratio_min", "ratio_max", "share_of_matrix_pro
 TOP, BOTTOM, LINE, GAP = 0.25, 0.6, 0.17, 0.2  # inches
 
 
-def write(rows: Sequence[dict], png: str, quick: bool = False) -> None:
-    """The figure of the table's rows as PNG, PDF and caption (.md), beside one another."""
+def write(table: str | Path, png: str | Path, quick: bool = False) -> None:
+    """The figure of a benchmark.csv as PNG, PDF and caption (.md), beside one another."""
+    with open(table, newline="", encoding="utf-8") as file:
+        rows: list[dict] = list(csv.DictReader(file))
+    for row in rows:
+        row |= {name: float(row[name]) for name in NUMBERS if row[name] != ""}
+        row["repeats"] = int(row["repeats"])
     with style.style():
         figure, caption = draw(rows, quick)
         style.save(figure, png, Path(png).with_suffix(".pdf"), "blurdiff benchmark")
     write_text(Path(png).with_suffix(".md"), caption + "\n")
-
-
-def write_from_csv(table: str, png: str, quick: bool = False) -> None:
-    """The figure of a benchmark.csv that was written before."""
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row |= {name: float(row[name]) for name in NUMBERS if row[name] != ""}
-        row["repeats"] = int(row["repeats"])
-    write(rows, png, quick)
 
 
 def draw(rows: Sequence[dict], quick: bool = False) -> tuple[Figure, str]:

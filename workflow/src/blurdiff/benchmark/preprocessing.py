@@ -1,10 +1,28 @@
-"""Preprocessing pictures: ours, torchvision's data set with a DataLoader, and decoding alone."""
+"""Preprocessing pictures: ours, torchvision's data set with a DataLoader, and decoding alone.
 
-from contextlib import suppress
+The processes that decode import this file, so that torch is imported by torchvision's rows alone.
+"""
+
+import hashlib
+import io
+import os
+import random
+import tempfile
+import zipfile
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from blurdiff.benchmark.rows import Row, Target, Work
+import lmdb
+import numpy as np
+from PIL import Image
+
+from blurdiff.benchmark.rows import Bench, Row, Target, Work
+from blurdiff.data import lsun
+from blurdiff.data.preprocess import CHUNK_RECORDS, _reader, preprocess
+from blurdiff.data.sources import open_reader
+from blurdiff.data.synthetic import bedroom
+from blurdiff.runtime.parallel import ordered_map
 
 TORCHVISION = "torchvision's LSUN and DataLoader"
 IMAGE_FOLDER = "torchvision's ImageFolder and DataLoader"
@@ -16,20 +34,43 @@ SHORT_SIDE = 256  # LSUN's
 # The renderer's largest picture; enlarged to LSUN's size, its files at these qualities are of LSUN's size.
 DRAWN = (240, 180)
 QUALITIES = {"WEBP": 80, "JPEG": 75}
+N_DRAWN = 256  # pictures, which come back
 
 
-def stages(quick: bool, folder: Path, lmdb: str | None, workers: int) -> list[list[Row]]:
-    """The rows of each data set: the user's, or synthetic images of LSUN's size, as WebP (as LSUN is) and as JPEG."""
-    n = 64 if quick else 4096 * min(workers, 8)  # so many that starting the processes counts little
-    if lmdb:
-        return [_rows(f"preprocessing {Path(lmdb).name}", lmdb, folder, n, workers)]
-    data = {name: str(data_folder(folder, name)) for name in formats_of(quick)}
-    stages = [_rows(f"preprocessing, {name}", path, folder, n, workers) for name, path in data.items()]
-    return [*stages, *([] if quick else _rows_of_files(folder, n, workers))]
+def stages(bench: Bench) -> list[list[Row]]:
+    """The rows of each data set: the user's, or synthetic images of LSUN's size, as WebP (as LSUN is) and as JPEG.
+
+    The JPEG files stand in a folder and in a zip too, both beside torchvision's ImageFolder.
+    """
+    n = 64 if bench.quick else 4096 * min(bench.threads, 8)  # so many that starting the processes counts little
+    arguments = {"n": n, "workers": bench.threads, "scratch": str(bench.folder)}
+    if bench.lmdb:
+        return [_rows(f"preprocessing {Path(bench.lmdb).name}", arguments, "lmdb", bench.lmdb)]
+    formats = ["WEBP"] if bench.quick else list(QUALITIES)
+    prepare(bench.folder, min(n, N_DRAWN), n, formats, bench.threads)
+    result = [
+        _rows(f"preprocessing, {name}", arguments, "lmdb", str(data_folder(bench.folder, name))) for name in formats
+    ]
+    if "JPEG" in formats:
+        files = str(bench.folder / "jpeg" / "files")
+        result.append(_rows("preprocessing, folder of JPEG", arguments, "folder", files))
+        result.append(_rows("preprocessing, zip of JPEG", arguments, "zip", f"{files}.zip", files))
+    return result
 
 
-def formats_of(quick: bool) -> list[str]:
-    return ["WEBP"] if quick else list(QUALITIES)
+def _rows(stage: str, arguments: dict, kind: str, path: str, files: str | None = None) -> list[Row]:
+    """Ours beside torchvision's, which reads no zip but the `files` that are in it; of an LMDB decoding alone too."""
+    theirs = TORCHVISION if kind == "lmdb" else IMAGE_FOLDER
+    own = {**arguments, "kind": kind, "path": path}
+    of = {"baseline": theirs, "images_per_item": 1.0, "on_cpu": True}
+    rows, targets = (
+        [Row(stage, theirs, torchvision_loader, {**own, "path": files or path}, **of)],
+        [Target(theirs, 1.0)],
+    )
+    if kind == "lmdb":
+        rows.append(Row(stage, DECODING, decoding, own, **of))
+        targets.append(Target(DECODING, 0.85))
+    return [*rows, Row(stage, OURS, ours, own, tolerance=0.0, targets=tuple(targets), **of)]
 
 
 def data_folder(folder: Path, file_format: str) -> Path:
@@ -37,106 +78,52 @@ def data_folder(folder: Path, file_format: str) -> Path:
     return Path(folder, file_format.lower(), "bedroom_train_lmdb")
 
 
-def _rows(stage: str, lmdb: str, folder: Path, n: int, workers: int) -> list[Row]:
-    arguments = {"kind": "lmdb", "path": lmdb, "n": n, "workers": workers}
-    writing = {**arguments, "scratch": str(folder)}
-    of = {"baseline": TORCHVISION, "images_per_item": 1.0, "on_cpu": True}
-    return [
-        Row(stage, TORCHVISION, torchvision_loader, writing, **of),
-        Row(stage, DECODING, decoding, arguments, **of),
-        Row(stage, OURS, ours, writing, tolerance=0.0,
-            targets=(Target(TORCHVISION, 1.0), Target(DECODING, 0.85)), **of),
-    ]  # fmt: skip
-
-
-def _rows_of_files(folder: Path, n: int, workers: int) -> list[list[Row]]:
-    """A folder and a zip of the JPEG files, both beside torchvision's ImageFolder."""
-    of = {"baseline": IMAGE_FOLDER, "images_per_item": 1.0, "on_cpu": True}
-    arguments = {"n": n, "workers": workers, "scratch": str(folder)}
-    theirs = {**arguments, "kind": "folder", "path": str(folder / "jpeg" / "files")}
-    paths = {"folder": theirs["path"], "zip": str(folder / "jpeg" / "files.zip")}
-    return [
-        [
-            Row(f"preprocessing, {kind} of JPEG", IMAGE_FOLDER, torchvision_loader, theirs, **of),
-            Row(f"preprocessing, {kind} of JPEG", OURS, ours, {**arguments, "kind": kind, "path": path}, tolerance=0.0,
-                targets=(Target(IMAGE_FOLDER, 1.0),), **of),
-        ]
-        for kind, path in paths.items()
-    ]  # fmt: skip
-
-
-def prepare(folder: str, n_drawn: int, n: int, formats: list[str], workers: int) -> None:
+def prepare(folder: Path, n_drawn: int, n: int, formats: list[str], workers: int) -> None:
     """Write an LMDB a format: `n` records, of `n_drawn` pictures that come back; of JPEG a folder and a zip too."""
-    import hashlib
-    import zipfile
-
-    import lmdb
-
-    from blurdiff.runtime.parallel import ordered_map
-
-    chunks = [range(start, min(start + 16, n_drawn)) for start in range(0, n_drawn, 16)]
-    drawn = [image for part in ordered_map(partial(_files, formats), chunks, workers) for image in part]
-    for number, name in enumerate(formats):
-        path = data_folder(Path(folder), name)
+    drawn = list(ordered_map(partial(_files, formats), range(n_drawn), workers))
+    for name in formats:
+        values = [files[name] for files in drawn]
+        path = data_folder(folder, name)
         path.mkdir(parents=True)
         with (
             lmdb.open(str(path), map_size=(1 << 16) * n + (1 << 24), lock=False) as environment,
             environment.begin(write=True) as transaction,
         ):
             for k in range(n):
-                value = drawn[k % n_drawn][number]
-                transaction.put(hashlib.sha1(value + k.to_bytes(4, "big")).hexdigest().encode(), value)
+                transaction.put(f"{k:040x}".encode(), values[k % n_drawn])
     if "JPEG" in formats:
-        files = Path(folder, "jpeg", "files", "0")
+        files = folder / "jpeg" / "files" / "0"
         files.mkdir(parents=True)
         with zipfile.ZipFile(files.parent.with_suffix(".zip"), "w") as archive:
             for k in range(n):
-                value = drawn[k % n_drawn][formats.index("JPEG")]
-                (files / f"{k:08}.jpg").write_bytes(value)
-                archive.writestr(f"0/{k:08}.jpg", value)
+                (files / f"{k:08}.jpg").write_bytes(values[k % n_drawn])
+                archive.writestr(f"0/{k:08}.jpg", values[k % n_drawn])
 
 
-def _files(formats: list[str], indices: range) -> list[list[bytes]]:
-    """Pictures of LSUN's size as files, each in every format."""
-    import io
-    import random
-
-    from PIL import Image
-
-    from blurdiff.data.synthetic import bedroom
-
-    result = []
-    for index in indices:
-        picture = Image.fromarray(bedroom.draw(random.Random(index), *DRAWN))
-        picture = picture.resize((round(SHORT_SIDE * DRAWN[0] / DRAWN[1]), SHORT_SIDE), Image.Resampling.BICUBIC)
-        result.append([])
-        for name in formats:
-            buffer = io.BytesIO()
-            picture.save(buffer, name, quality=QUALITIES[name])
-            result[-1].append(buffer.getvalue())
+def _files(formats: list[str], index: int) -> dict[str, bytes]:
+    """A picture of LSUN's size as a file in every format."""
+    picture = Image.fromarray(bedroom.draw(random.Random(index), *DRAWN))
+    picture = picture.resize((round(SHORT_SIDE * DRAWN[0] / DRAWN[1]), SHORT_SIDE), Image.Resampling.BICUBIC)
+    result = {}
+    for name in formats:
+        buffer = io.BytesIO()
+        picture.save(buffer, name, quality=QUALITIES[name])
+        result[name] = buffer.getvalue()
     return result
 
 
 def _work(call, kind: str, path: str, n: int, workers: int, result=None) -> Work:
     """Bytes read and written are an image's file and its pixels."""
-    from contextlib import closing
-
-    from blurdiff.data.sources import open_reader
-
     with closing(open_reader(kind, path)) as reader:
         n = min(n, reader.identify()["entries"])
         sizes = [len(reader.read(record)) for record in reader.records(0, min(n, 256))]
-        size = sum(sizes) / len(sizes)
+    size = sum(sizes) / len(sizes)
     return Work(call, n, "", None, RESOLUTION, n_bytes=size + 3 * RESOLUTION**2, result=result, has_processes=True,
                 note=f"{n:,} images, {size / 1000:.1f} kB a file, {workers} processes")  # fmt: skip
 
 
 def ours(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
     """The whole stage `preprocess`: start of the processes, checksum, and files synced to the disk included."""
-    import tempfile
-
-    from blurdiff.data.preprocess import preprocess
-
     manifests = []
     target = tempfile.mkdtemp(dir=scratch)
 
@@ -151,27 +138,23 @@ def ours(device, threads: int, kind: str, path: str, n: int, workers: int, scrat
 
 def torchvision_loader(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
     """torchvision's LSUN class or ImageFolder, resized to squares, through a DataLoader into an array in memory."""
-    import hashlib
-    import os
-    import tempfile
-
-    import numpy as np
     from torch.utils.data import DataLoader, Subset
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
     from torchvision.datasets.lsun import LSUNClass
 
     path = os.path.abspath(path)
+    dataset_type, kind = (LSUNClass, "lmdb") if kind == "lmdb" else (ImageFolder, "folder")
     work = _work(None, kind, path, n, workers)  # first: an LMDB opens once in a process
     os.chdir(tempfile.mkdtemp(dir=scratch))  # the class writes a cache of the keys to where it runs
     squash = transforms.Compose([transforms.Resize((RESOLUTION, RESOLUTION)), transforms.PILToTensor()])
-    dataset = {"lmdb": LSUNClass, "folder": ImageFolder}[kind](path, transform=squash)
-    dataset = Subset(dataset, range(work.items))
+    # LSUN's targets are None, which a DataLoader refuses.
+    dataset = Subset(dataset_type(path, transform=squash, target_transform=bool), range(work.items))
     images = np.empty((len(dataset), RESOLUTION, RESOLUTION, 3), np.uint8)
 
     def call() -> None:
         position = 0
-        for batch, _ in DataLoader(dataset, BATCH, num_workers=workers, collate_fn=_collate):
+        for batch, _ in DataLoader(dataset, BATCH, num_workers=workers):
             images[position : position + len(batch)] = batch.permute(0, 2, 3, 1).numpy()
             position += len(batch)
 
@@ -179,20 +162,8 @@ def torchvision_loader(device, threads: int, kind: str, path: str, n: int, worke
     return work
 
 
-def _collate(samples: list) -> tuple:
-    """The images of a batch; LSUN has no targets, which the default collation refuses."""
-    import torch
-
-    return torch.stack([image for image, _ in samples]), None
-
-
-def decoding(device, threads: int, kind: str, path: str, n: int, workers: int) -> Work:
+def decoding(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
     """Each file decoded to RGB and dropped, by processes that start and share the work as ours do."""
-    from contextlib import closing
-
-    from blurdiff.data.preprocess import CHUNK_RECORDS
-    from blurdiff.data.sources import open_reader
-    from blurdiff.runtime.parallel import ordered_map
 
     def call() -> None:
         with closing(open_reader(kind, path)) as reader:
@@ -206,9 +177,6 @@ def decoding(device, threads: int, kind: str, path: str, n: int, workers: int) -
 
 
 def _decode(kind: str, path: str, records: list) -> None:
-    from blurdiff.data import lsun
-    from blurdiff.data.preprocess import _reader
-
     with lsun.quiet():
         for record in records:
             with suppress(lsun.CorruptRecord):

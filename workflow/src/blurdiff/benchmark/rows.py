@@ -2,11 +2,36 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from blurdiff.config.settings import Settings
+
+STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process", "ablations")
 
 CEILINGS = "ceilings"
 MATMUL = {"fp32": "matrix product, fp32", "tf32": "matrix product, tf32", "bf16": "matrix product, bf16"}
 COPY = "copy"
 CONVOLUTION = "3 x 3 convolution"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is to be timed: a run's settings (whose device is the benchmark's), and the options of the command."""
+
+    settings: Settings
+    folder: Path  # for what rows read and write
+    quick: bool = False
+    threads: int = 1
+    lmdb: str | None = None
+    weights: str | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.settings.training.device == "cuda"
+
+    def size(self, quick: int, cpu: int, gpu: int) -> int:
+        """One of three sizes."""
+        return quick if self.quick else gpu if self.on_gpu else cpu
 
 
 @dataclass
@@ -20,6 +45,7 @@ class Work:
     fused       operators are fused by a compiler, so that their tensors do not tell what is read and written
     result      gives what must agree with the baseline's: an array, or text that must be equal
     has_processes  the work is done by processes of its own
+    on_gpu      set by the process that builds it
     """
 
     call: Callable[[], object]
@@ -33,6 +59,7 @@ class Work:
     fused: bool = False
     result: Callable[[], object] | None = None
     has_processes: bool = False
+    on_gpu: bool = False
     note: str = ""
 
 
@@ -76,7 +103,7 @@ class Row:
 
 @dataclass
 class Measurement:
-    """What was measured of a row. Without seconds, `note` says why."""
+    """What was measured of a row. Of one that failed, `note` says why, and there are no seconds."""
 
     row: Row
     calls: int = 0
@@ -92,12 +119,9 @@ class Measurement:
     memory_kind: str = ""
     result: object = None
     note: str = ""
+    failed: bool = False
 
     @property
     def rates(self) -> list[float]:
         """Items a second in each repeat."""
         return [self.calls * self.items / seconds for seconds in self.seconds]
-
-
-class NotInstalled(Exception):
-    """A baseline's package is missing; its row is left empty."""

@@ -1,6 +1,8 @@
 """The settings that are timed when none are given: the paper's on a GPU, those of the default config on a CPU."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from blurdiff.config.runs import complete_settings
 from blurdiff.config.settings import SECTIONS, Settings, with_keys
@@ -45,6 +47,30 @@ def settings_for(device: str, given: Mapping | None = None, quick: bool = False)
     return with_keys(settings, "sampling", n_steps=n_steps)
 
 
-def named(precision: str, compiled: bool | None, device: str) -> str:
-    """How a way of computing is called in the table."""
-    return f"ours, {'compiled' if (device == 'cuda' if compiled is None else compiled) else 'eager'} {precision}"
+def ways(settings: Settings, section: str, quick: bool) -> dict[str, tuple[Settings, bool]]:
+    """The ways of computing that are timed of a section, by their name in the table: (settings, whether the run
+    computes so)."""
+    own = settings[section]
+    on_gpu = own.device == "cuda"
+    chosen = (own.precision, own.compile is not False if on_gpu else bool(own.compile))
+    if quick:
+        tried = [chosen]
+    elif on_gpu:
+        tried = [("bf16", False), ("bf16", True), chosen]
+    else:
+        tried = [("fp32", False), ("fp32", True), *([("bf16", False)] if has_bf16() else []), chosen]
+    return {
+        f"ours, {'compiled' if compiled else 'eager'} {precision}": (
+            with_keys(settings, section, precision=precision, compile=compiled),
+            (precision, compiled) == chosen,
+        )
+        for precision, compiled in tried
+    }
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself. One that does not takes a hundred times as long as for fp32."""
+    with suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text()
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    return False

@@ -1,10 +1,13 @@
 """Measurements to the rows of benchmark.csv."""
 
+import csv
 import datetime
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from blurdiff.benchmark.rows import CEILINGS, COPY, MATMUL, Measurement, Target
+from blurdiff.runtime.files import atomic_path
 from blurdiff.runtime.machine import commit, versions
 
 COLUMNS = (
@@ -119,3 +122,14 @@ def _reached(m: Measurement, target: Target, stage: dict[str, Measurement], row:
     if other is None or not (m.seconds and other.seconds):
         return None
     return statistics.median(m.rates) / statistics.median(other.rates)
+
+
+def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
+    """The table, numbers to six digits."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
+            )

@@ -7,20 +7,26 @@ hold all of a stage, those that fit come first.
 """
 
 import contextlib
+import gc
 import io
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor
+from unittest import mock
 
+import torch
+
+from blurdiff.benchmark.counting import count
 from blurdiff.benchmark.memory import TreeMemory, available, peak_rss
-from blurdiff.benchmark.rows import Measurement, NotInstalled, Row, Work
+from blurdiff.benchmark.rows import Measurement, Row, Work
+from blurdiff.runtime.devices import pick_device
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LONG_CALL = 3.0
-# What the worker tells about a Work, besides its timings.
+# What a process tells of a Work, besides its timings.
 DESCRIPTION = ("items", "precision", "batch", "resolution", "parameters", "note")
 
 
@@ -31,269 +37,233 @@ def measure(rows: Sequence[Row], device: str, threads: int, repeats: int, second
     into memory together are timed in groups, one after another, and their notes say so. A row that cannot run says why
     in its note (and on stderr) and has no seconds; the others do not suffer.
     """
-    measurements = {row.implementation: Measurement(row) for row in rows}
-    waiting: dict[str, list[Row]] = {}
-    for row in rows:
-        waiting.setdefault(row.host or row.implementation, []).append(row)
-    groups: list[list[Row]] = []
+    measurements = [Measurement(row) for row in rows]
+    shared: dict[str, list[Measurement]] = {}
+    for each in measurements:
+        shared.setdefault(each.row.host or each.row.implementation, []).append(each)
+    waiting, groups = list(shared.values()), []
     most = 0  # bytes that a process of this stage has taken
     while waiting:
-        with ExitStack() as stack:
-            host_of: dict[str, Host] = {}
-            alive: list[Row] = []
-            longest, room = 0.0, 1
+        with contextlib.ExitStack() as stack:
+            hosts: list[Host] = []
+            room, longest = 1, 0.0
             # Those that are there show how much memory one takes; at most as many more are built at once (imports and
             # compiling take longest) as there is room for beside the one that computes while the rest stand ready.
             while waiting and room > 0:
-                fresh = []
-                for name in list(waiting)[:room]:
-                    fresh += (of_host := waiting.pop(name))
-                    host = stack.enter_context(Host(of_host, "cpu" if of_host[0].on_cpu else device, threads))
-                    host_of |= {row.implementation: host for row in of_host}
-                longest = max(longest, _warm_up(measurements, alive, host_of, fresh, seconds))
-                most = max(most, *(host.most for host in host_of.values()))
-                room = min(len(set(host_of.values())), int(min(available() / (1.2 * max(most, 1)), 1e9)) - 1)
+                fresh = [stack.enter_context(Host(each, device, threads)) for each in waiting[:room]]
+                del waiting[:room]
+                for host in fresh:
+                    host.describe()
+                for host in fresh:
+                    longest = max(longest, host.warm_up(seconds))
+                hosts += fresh
+                most = max(most, *(host.most for host in hosts))
+                room = min(len(hosts), int(min(available() / (1.2 * max(most, 1)), 1e9)) - 1)
             if waiting:
                 print(f"{rows[0].stage}: no memory for {len(waiting)} more processes of {most / 1e9:.1f} GB beside"
-                      f" {len(set(host_of.values()))}; they come when these are timed", file=sys.stderr)  # fmt: skip
-            groups.append([row for row in rows if row in alive])
+                      f" {len(hosts)}; they come when these are timed", file=sys.stderr)  # fmt: skip
+            turns = [(host, each) for host in hosts for each in host.measurements]
+            groups.append([each for _, each in turns if not each.failed])
             for number in range(repeats if longest < LONG_CALL else min(repeats, 3)):
-                for row in [row for row in rows if row in alive][:: -1 if number % 2 else 1]:
-                    measurement = measurements[row.implementation]
-                    taken = _ask(measurements, alive, host_of, row, "time", measurement.calls)
-                    if taken is not None:
-                        measurement.seconds.append(taken)
-            for row in list(alive):
-                extras = _ask(measurements, alive, host_of, row, "finish")
-                for name, value in (extras or {}).items():
-                    setattr(measurements[row.implementation], name, value)
+                for host, each in turns[:: -1 if number % 2 else 1]:
+                    host.time(each)
+            for host, each in turns:
+                host.finish(each)
     for number, group in enumerate(groups, 1):
-        for row in group if len(groups) > 1 else ():
-            note = f"timed in group {number} of {len(groups)}, as memory did not hold all"
-            found = measurements[row.implementation]
-            found.note = "; ".join(filter(None, [found.note, note]))
-    return list(measurements.values())
+        for each in group if len(groups) > 1 else ():
+            each.note = _joined(each.note, f"timed in group {number} of {len(groups)}, as memory did not hold all")
+    return measurements
 
 
-def _warm_up(measurements: dict, alive: list[Row], host_of: dict, rows: Sequence[Row], seconds: float) -> float:
-    """Wait until `rows` are built and have run once; those that can are `alive`. Returns the longest call's seconds."""
-    longest = 0.0
-    built = []
-    for row in rows:
-        measurement = measurements[row.implementation]
-        description = host_of[row.implementation].description(row.implementation)
-        if isinstance(description, str):
-            measurement.note = description
-            print(f"{row.stage}, {row.implementation}: {description}", file=sys.stderr, flush=True)
-            continue
-        for name in DESCRIPTION:
-            setattr(measurement, name, description[name])
-        built.append(row)
-    alive += built
-    for row in built:
-        once = _ask(measurements, alive, host_of, row, "warm")
-        if once is not None:
-            measurements[row.implementation].calls = max(1, round(seconds / max(once, 1e-9)))
-            longest = max(longest, once)
-    return longest
-
-
-def _ask(measurements: dict, alive: list[Row], host_of: dict, row: Row, what: str, *arguments) -> object | None:
-    """The answer of a row's process; None when the row fails, which is noted and ends its part."""
-    host, name = host_of[row.implementation], row.implementation
-    kind, value = host.ask(what, name, *arguments)
-    if kind == "failed":
-        measurements[name].seconds.clear()
-        measurements[name].note = value
-        print(f"{row.stage}, {name}: {value}", file=sys.stderr, flush=True)
-        alive.remove(row)
-        return None
-    return value
+class Failure(Exception):
+    """Why a row's process has no answer; the text stands in the table."""
 
 
 class Host:
-    """The process of one or several rows. While entered it waits for questions; then it is gone."""
+    """The process of one or several rows, which builds them and waits for questions. Once left, it is gone.
 
-    def __init__(self, rows: Sequence[Row], device: str, threads: int):
+    What a row fails at is noted in its measurement, and it is asked nothing more. A `daemon` may start no processes.
+    """
+
+    def __init__(self, measurements: Sequence[Measurement], device: str, threads: int, daemon: bool = False):
+        self.measurements = measurements
+        rows = [each.row for each in measurements]
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, rows, device, threads))
-        with _environment({name: str(threads) for name in THREAD_VARIABLES}):
+        used = "cpu" if rows[0].on_cpu else device
+        self.process = context.Process(target=serve, args=(other, rows, used, threads), daemon=daemon)
+        with mock.patch.dict(os.environ, dict.fromkeys(THREAD_VARIABLES, str(threads))):  # from its first line on
             self.process.start()
         other.close()
-        self.descriptions: dict[str, object] | None = None
-        self.tree_peak = 0  # bytes, of the process and those that its work starts, while it warms up
-        self.most = 0  # the same, while it is built as well
+        self.most = 0  # bytes, of the process and those that its work starts, until it is warm
+        self.warm_peak = 0  # the same, while it warms up
 
     def __enter__(self) -> "Host":
         return self
 
     def __exit__(self, *_) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.send(None)
-        self.connection.close()
+        self.connection.close()  # the process sees the end
         self.process.join(30)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
-    def description(self, name: str) -> object:
-        """What the row's Work says of itself, once it is built; text when it cannot be."""
-        if self.descriptions is None:
-            with TreeMemory(self.process.pid) as memory:
-                kind, self.descriptions = self._receive()
-            self.most = memory.peak
-            if kind == "failed":
-                self.descriptions = dict.fromkeys([name], self.descriptions)
-        return self.descriptions.get(name, "its process failed")
+    def describe(self) -> None:
+        """Wait until all is built."""
+        with TreeMemory(self.process.pid) as memory:
+            for each in self.measurements:
+                self._take(each, "describe")
+        self.most = memory.peak
 
-    def ask(self, what: str, name: str, *arguments) -> tuple[str, object]:
-        try:
-            self.connection.send((what, name, *arguments))
-        except OSError:
-            return "failed", "its process ended"
-        if what == "warm":
-            with TreeMemory(self.process.pid) as memory:
-                answer = self._receive()
-            self.tree_peak = memory.peak
-            self.most = max(self.most, memory.peak)
-            return answer
-        kind, value = self._receive()
-        if what == "finish" and kind == "done" and value.pop("has_processes"):
-            value |= {"peak_memory": self.tree_peak or None, "memory_kind": "PSS of all its processes"}
-        return kind, value
+    def warm_up(self, seconds: float) -> float:
+        """Let each row run, and choose how many calls take so many seconds; returns those of the longest call."""
+        longest = 0.0
+        with TreeMemory(self.process.pid) as memory:
+            for each in self.measurements:
+                if (once := self._ask(each, "warm")) is not None:
+                    each.calls = max(1, round(seconds / max(once, 1e-9)))
+                    longest = max(longest, once)
+        self.warm_peak = memory.peak
+        self.most = max(self.most, memory.peak)
+        return longest
 
-    def _receive(self) -> tuple[str, object]:
+    def time(self, measurement: Measurement) -> None:
+        if (taken := self._ask(measurement, "time", measurement.calls)) is not None:
+            measurement.seconds.append(taken)
+
+    def finish(self, measurement: Measurement) -> None:
+        """What can be told once all is timed: memory, operations, and the result."""
+        if self._take(measurement, "finish").get("has_processes"):
+            measurement.peak_memory, measurement.memory_kind = self.warm_peak or None, "PSS of all its processes"
+        elif len(self.measurements) > 1 and measurement.memory_kind == "RSS":
+            measurement.peak_memory, measurement.memory_kind = None, ""  # of all its rows together
+
+    def _take(self, measurement: Measurement, question: str) -> dict:
+        """Note what the process tells of a row."""
+        answer = self._ask(measurement, question) or {}
+        for name in answer.keys() - {"has_processes"}:
+            setattr(measurement, name, answer[name])
+        return answer
+
+    def _ask(self, measurement: Measurement, question: str, *arguments):
+        """The answer; None from a row that fails, which ends its part."""
+        if measurement.failed:
+            return None
         try:
-            return self.connection.recv()
-        except (EOFError, OSError):
+            self.send(measurement.row, question, *arguments)
+            return self.receive()
+        except Failure as failure:
+            measurement.failed, measurement.note = True, str(failure)
+            measurement.seconds.clear()
+            row = measurement.row
+            print(f"{row.stage}, {row.implementation}: {failure}", file=sys.stderr, flush=True)
+            return None
+
+    def send(self, row: Row, question: str, *arguments) -> None:
+        try:
+            self.connection.send((question, row.implementation, *arguments))
+        except OSError as error:
+            raise Failure("its process ended") from error
+
+    def receive(self):
+        """The answer to the question that was sent; Failure instead of one."""
+        try:
+            answer = self.connection.recv()
+        except (EOFError, OSError) as error:
             self.process.join(5)
-            return "failed", f"its process ended with {self.process.exitcode} (killed, or out of memory?)"
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]):
-    """Set environment variables for a while: a process that is started then has them from its first line."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            ended = f"its process ended with {self.process.exitcode} (killed, or out of memory?)"
+            raise Failure(ended) from error
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
 
 
 def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> None:
-    """The process's whole life: build the rows, then answer until the parent ends or says None."""
+    """The process's whole life: build the rows, then answer until nobody asks."""
     # A spawned process would spawn its own, too; what is measured shall start them as it does elsewhere.
     multiprocessing.set_start_method(None, force=True)
-    works: dict[str, Work | str] = {}
-    device = None
-    for row in rows:
-        try:
-            device = device or _device(device_name, threads)
-            with contextlib.redirect_stderr(io.StringIO()) as log:
-                works[row.implementation] = work = row.build(device, threads, **row.arguments)
-            warnings = [line[:200] for line in log.getvalue().splitlines() if line.startswith("warning")]
-            work.note = "; ".join([*filter(None, [work.note]), *warnings])
-        except (NotInstalled, ModuleNotFoundError) as error:
-            works[row.implementation] = f"not installed: {getattr(error, 'name', error)}"
-        except Exception as error:
-            works[row.implementation] = _failure(error)
-    described = {
-        name: work if isinstance(work, str) else {key: getattr(work, key) for key in DESCRIPTION}
-        for name, work in works.items()
-    }
-    _free(device)
-    connection.send(("ready", described))
+    works = {row.implementation: _caught(_build, row, device_name, threads) for row in rows}
+    questions = {"describe": _describe, "warm": _warm, "time": _time, "finish": _finish}
     with contextlib.suppress(EOFError, OSError):
-        while (question := connection.recv()) is not None:
-            what, name, *arguments = question
-            try:
-                with contextlib.redirect_stderr(io.StringIO()):  # progress
-                    function = {"warm": _warm, "time": _time, "finish": _finish}[what]
-                    answer = function(works[name], device, *arguments)
-                    if what == "finish":
-                        _free(device)
-                        if len(rows) > 1 and device.type == "cpu":
-                            answer |= {"peak_memory": None, "memory_kind": ""}  # of all its rows together
-                connection.send(("done", answer))
-            except Exception as error:
-                connection.send(("failed", _failure(error)))
-                _free(device)
+        while True:
+            question, name, *arguments = connection.recv()
+            work = works[name]
+            answer = work if isinstance(work, Failure) else _caught(questions[question], work, *arguments)
+            _free()
+            connection.send(answer)
 
 
-def _device(name: str, threads: int):
-    """The device, and a process as PyTorch makes it but for the number of threads: what a job of ours sets up beyond
-    that, its row sets up itself."""
-    import torch
+def _caught(function: Callable, *arguments):
+    """function(*arguments), or the Failure that tells why there is nothing."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # progress
+            return function(*arguments)
+    except Failure as failure:
+        return failure
+    except ModuleNotFoundError as error:
+        return Failure(f"not installed: {(error.name or str(error)).replace('_', '-')}")
+    except Exception as error:
+        return Failure(" ".join(f"failed: {type(error).__name__}: {error}".split())[:300])
 
-    from blurdiff.runtime.devices import pick_device
 
-    if name == "cpu":
+def _build(row: Row, device_name: str, threads: int) -> Work:
+    """The work, in a process as PyTorch makes it but for the number of threads: what a job of ours sets up beyond
+    that, its row sets up itself. Its warnings are noted."""
+    if device_name == "cpu":
         torch.set_num_threads(threads)
-        return torch.device("cpu")
-    default = torch.backends.cudnn.conv.fp32_precision
-    device = pick_device(name, threads)
-    torch.backends.cudnn.conv.fp32_precision = default
-    return device
+        device = torch.device("cpu")
+    else:
+        default = torch.backends.cudnn.conv.fp32_precision
+        device = pick_device(device_name, threads)
+        torch.backends.cudnn.conv.fp32_precision = default
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        work = row.build(device, threads, **row.arguments)
+    work.note = _joined(work.note, *(line[:200] for line in log.getvalue().splitlines() if line.startswith("warning")))
+    work.on_gpu = device.type == "cuda"
+    return work
 
 
-def _failure(error: Exception) -> str:
-    return " ".join(f"failed: {type(error).__name__}: {error}".split())[:300]
+def _describe(work: Work) -> dict:
+    return {name: getattr(work, name) for name in DESCRIPTION}
 
 
-def _wait(device) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _warm(work: Work, device) -> float:
+def _warm(work: Work) -> float:
     """Call once, which fills caches and picks algorithms, and again if that does not take long; the last seconds."""
-    start = time.perf_counter()
-    work.call()
-    _wait(device)
-    first = time.perf_counter() - start
-    return first if first > LONG_CALL and device.type == "cpu" else _time(work, device, 1)
+    first = _timed(work, 1)
+    return first if first > LONG_CALL and not work.on_gpu else _time(work, 1)
 
 
-def _time(work: Work, device, calls: int) -> float:
+def _time(work: Work, calls: int) -> float:
     """Seconds of `calls` calls. On a GPU one more goes before."""
-    if device.type == "cuda":
+    if work.on_gpu:
         work.call()
-    _wait(device)
+    return _timed(work, calls)
+
+
+def _timed(work: Work, calls: int) -> float:
+    wait = torch.cuda.synchronize if work.on_gpu else lambda: None
+    wait()
     start = time.perf_counter()
     for _ in range(calls):
         work.call()
-    _wait(device)
-    seconds = time.perf_counter() - start
-    _free(device)
-    return seconds
+    wait()
+    return time.perf_counter() - start
 
 
-def _free(device) -> None:
+def _free() -> None:
     """Give GPU memory that is not in use back: the next row's turn may need it."""
-    if device is not None and device.type == "cuda":
-        import gc
-
-        import torch
-
+    if torch.cuda.is_initialized():
         gc.collect()  # a training step that was made to be counted refers to itself
         torch.cuda.empty_cache()
 
 
-def _finish(work: Work, device) -> dict:
+def _finish(work: Work) -> dict:
     """Peak memory so far, then FLOPs and bytes an item, then the result to be compared."""
-    from blurdiff.benchmark.counting import count
-
-    answer = {"has_processes": work.has_processes, **_peak_memory(device)}
-    if device.type == "cuda":
-        import torch
-
+    answer = {"has_processes": work.has_processes, "peak_memory": peak_rss(), "memory_kind": "RSS"}
+    if work.on_gpu:
+        answer |= {"peak_memory": torch.cuda.max_memory_allocated(), "memory_kind": "GPU, allocated"}
         reserved = f"{torch.cuda.max_memory_reserved() / 2**30:.1f} GiB of GPU memory reserved"
-        work.note = "; ".join(filter(None, [work.note, reserved]))
+        work.note = _joined(work.note, reserved)
     if work.counted is not None:
         flops, n_bytes = count(work.counted)
         answer["flops"] = flops / work.items or None
@@ -305,17 +275,11 @@ def _finish(work: Work, device) -> dict:
     return {**answer, "note": work.note}
 
 
-def _peak_memory(device) -> dict:
-    import torch
-
-    if device.type == "cuda":
-        return {"peak_memory": torch.cuda.max_memory_allocated(), "memory_kind": "GPU, allocated"}
-    return {"peak_memory": peak_rss(), "memory_kind": "RSS"}
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
-def prepare(function: Callable, *arguments) -> object:
-    """function(*arguments) in a process of its own, so that this one stays small; its exceptions are raised here."""
-    from concurrent.futures import ProcessPoolExecutor
-
+def elsewhere(function: Callable, *arguments) -> object:
+    """function(*arguments) in a process of its own; its exceptions are raised here."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

@@ -10,18 +10,15 @@ timed beside the paper's network.
 """
 
 import argparse
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+from blurdiff.benchmark.rows import STAGES, Bench
 from blurdiff.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
-    from blurdiff.benchmark.stage import STAGES
-
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads and worker processes (default: 1)")
     parser.add_argument("--settings", help="a run's settings, for training and sampling: JSON, or a path")
@@ -36,11 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    from blurdiff.benchmark import table, worker
+    from blurdiff.benchmark import stage
     from blurdiff.benchmark.settings import settings_for
-    from blurdiff.benchmark.stage import _draw, _gpu_name, plan, report, write_csv
     from blurdiff.config.runs import read_settings
-    from blurdiff.runtime.machine import name_of_device
 
     repeats = arguments.repeats or (2 if arguments.quick else 5)
     for name, value in {"threads": arguments.threads, "repeats": repeats}.items():
@@ -48,19 +43,6 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be 1 or more, not {value}")
     given = read_settings(arguments.settings) if arguments.settings else None
     settings = settings_for(arguments.device, given, arguments.quick)
-    names = {"cpu": name_of_device("cpu")}
-    if arguments.device == "cuda":
-        names["cuda"] = worker.prepare(_gpu_name, arguments.threads)
-    seconds = 0.01 if arguments.quick else 1.5
-    measured, start = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="blurdiff-benchmark-") as folder:
-        for rows in plan(arguments, settings, Path(folder)):
-            print(f"{time.monotonic() - start:4.0f} s: {rows[0].stage}", file=sys.stderr, flush=True)
-            measured.append(worker.measure(rows, arguments.device, arguments.threads, repeats, seconds))
-            for measurement in measured[-1]:
-                report(measurement)
-    rows = table.table(measured, arguments.device, names, arguments.threads)
-    write_csv(arguments.output, rows)
-    if arguments.figure:
-        worker.prepare(_draw, rows, arguments.figure, arguments.quick)
-    print(f"{time.monotonic() - start:4.0f} s: done", file=sys.stderr)
+        bench = Bench(settings, Path(folder), arguments.quick, arguments.threads, arguments.lmdb, arguments.weights)
+        stage.run(bench, arguments.stages, repeats, arguments.output, arguments.figure)

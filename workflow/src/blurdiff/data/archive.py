@@ -7,7 +7,6 @@ careless program would write elsewhere (a path that leads out, a link) is refuse
 import errno
 import hashlib
 import re
-import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from blurdiff.data.lsun import check_lmdb
 from blurdiff.errors import UserError
-from blurdiff.runtime import text
-from blurdiff.runtime.files import atomic_folder
+from blurdiff.runtime.files import atomic_folder, check_room
 from blurdiff.runtime.parallel import progress
+from blurdiff.runtime.text import size
 
 CHUNK = 1 << 20  # bytes
 # No deflate stream is shorter than a 1032nd of what it holds.
@@ -43,12 +42,7 @@ def unpack_lmdb(path: Path, folder: Path) -> None:
         raise BadArchive(f"it is no whole zip file ({error})") from error
     with archive:
         member = data_member(archive)
-        free = shutil.disk_usage(path.parent).free
-        if member.file_size > free:
-            raise UserError(
-                f"{folder} needs {text.size(member.file_size)} unpacked, but its disk has {text.size(free)} free;"
-                " make room"
-            )
+        check_room(folder, path.parent, member.file_size, f"{size(member.file_size)} unpacked")
         with atomic_folder(folder) as temporary:
             with open(temporary / "data.mdb", "wb") as file, count_bytes(member.file_size, "unpack") as advance:
                 for piece in _pieces(archive, member):

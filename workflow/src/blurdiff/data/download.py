@@ -14,7 +14,7 @@ from blurdiff.data.lsun import check_lmdb
 from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_address, lsun_name
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
-from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
+from blurdiff.runtime.locks import waited_for
 
 
 def download_lmdb(
@@ -136,25 +136,15 @@ def part_file(archive: Path) -> Iterator[BinaryIO]:
     """
     part = part_of(archive)
     lock = Path(f"{part}.lock")
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            holder = open(lock, "a+", encoding="utf-8")  # noqa: SIM115 (held open for as long as the lock)
-            try:
-                wait_for_lock(holder, f"{archive} is being downloaded")
-            except OSError as error:
-                say(f"warning: {lock} cannot be locked ({error.strerror}); see that nothing else downloads {archive}")
-            if same_file(holder, lock):
-                break
-            holder.close()  # whoever had it has removed it
-        sign_lock(holder)
-        file = open(part, "ab", buffering=0)  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"cannot write {part}: {error.strerror or error}") from error
-    with holder, file:
+    with waited_for(lock, f"{archive} is being downloaded", f"downloads {archive}"):
         try:
-            yield file
-        finally:
-            if os.fstat(file.fileno()).st_size == 0:
-                part.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+            file = open(part, "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"cannot write {part}: {error.strerror or error}") from error
+        with file:
+            try:
+                yield file
+            finally:
+                if os.fstat(file.fileno()).st_size == 0:
+                    part.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)

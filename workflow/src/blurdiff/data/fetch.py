@@ -7,7 +7,6 @@ never mixed.
 
 import os
 import re
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from blurdiff import __version__
 from blurdiff.data.archive import count_bytes
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
-from blurdiff.runtime.files import fsync, read_json, write_json
+from blurdiff.runtime.files import check_room, fsync, read_json, write_json
 
 TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces of data
 LONGEST_WAIT = 60  # seconds between two attempts
@@ -146,12 +145,8 @@ def check_space(file: BinaryIO, missing: int, total: int) -> None:
 
     Encoded images do not compress: unpacked, they need about as much again.
     """
-    free = shutil.disk_usage(Path(file.name).parent).free
-    if missing + total > free:
-        raise UserError(
-            f"{file.name} needs {text.size(missing)} more and about {text.size(total)} unpacked, but its disk has"
-            f" {text.size(free)} free; make room, or give a folder on another disk"
-        )
+    use = f"{text.size(missing)} more and about {text.size(total)} unpacked"
+    check_room(file.name, Path(file.name).parent, missing + total, use)
 
 
 def read_state(state: Path, url: str) -> dict | None:

@@ -5,10 +5,10 @@ import os
 from dataclasses import replace
 
 from blurdiff.data.manifest import OF_PARTS, Manifest, read_manifest, write_manifest
-from blurdiff.data.preprocess import check_room, check_skipped, describe
+from blurdiff.data.preprocess import check_skipped, describe
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
-from blurdiff.runtime.files import atomic_path
+from blurdiff.runtime.files import atomic_path, check_room
 from blurdiff.runtime.parallel import progress
 
 OF_ONE_PART = {"part": None, "n_used": None, "skipped": [], "sha256": None}  # what the parts of an array differ in

@@ -80,74 +80,14 @@ def open_lmdb(path: str | os.PathLike) -> lmdb.Environment:
         )
     except lmdb.Error as error:
         raise UserError(f"cannot open {path} as an LMDB: {error}; fetch or copy it again") from error
-    if count_entries(environment) == 0:
+    if environment.stat()["entries"] == 0:
         environment.close()
         raise UserError(f"{path} is an LMDB without entries; {download_hint(path)}, or correct the path")
     return environment
 
 
-def count_entries(environment: lmdb.Environment) -> int:
-    """The number of records, from the header (no scan)."""
-    return environment.stat()["entries"]
-
-
-def identify(environment: lmdb.Environment) -> dict:
-    """What tells this state of the LMDB from another: size and time of its file, transaction, last page, entries."""
-    file, info = os.stat(Path(environment.path()) / "data.mdb"), environment.info()
-    return {
-        "size": file.st_size,
-        "mtime_ns": file.st_mtime_ns,
-        "last_transaction": info["last_txnid"],
-        "last_page": info["last_pgno"],
-        "entries": count_entries(environment),
-    }
-
-
-def iterate_keys(
-    environment: lmdb.Environment, limit: int | None = None, start: int = 0, after: bytes | None = None
-) -> Iterator[bytes]:
-    """Yield keys in the order of the LMDB (bytewise), in constant memory: `limit` of them (all when None).
-
-    They begin with key number `start`, which takes a walk over those before it, or right behind the key `after`, which
-    takes none. Raises UserError at the first key that is not 40 hex digits, or when the file's inner structure is
-    damaged or `after` is not in it.
-    """
-    try:
-        with environment.begin() as transaction, transaction.cursor() as cursor:
-            if after is not None and not cursor.set_key(after):
-                raise UserError(f"{environment.path()} has no key {after.decode()}; it was changed while it was read")
-            keys = cursor.iternext(keys=True, values=False)  # from where the cursor stands
-            first = start if after is None else 1
-            for key in islice(keys, first, None if limit is None else first + limit):
-                if not _KEY.fullmatch(key):
-                    raise UserError(
-                        f"{environment.path()}: key {repr(key[:60])[1:]} is not 40 hex digits, as LSUN's are; "
-                        "give an LSUN-format LMDB"
-                    )
-                yield key
-    except lmdb.Error as error:
-        raise UserError(f"{environment.path()} is damaged: {error}; fetch or copy it again") from error
-
-
-def read_values(environment: lmdb.Environment, keys: list[bytes]) -> Iterator[bytes]:
-    """Yield the encoded image file under each of `keys`; UserError when there is none or the LMDB is damaged."""
-    with environment.begin() as transaction:
-        for key in keys:
-            try:
-                value = transaction.get(key)
-            except lmdb.Error as error:
-                raise UserError(
-                    f"{environment.path()} is damaged at key {key.decode()}: {error}; fetch it again"
-                ) from error
-            if value is None:
-                raise UserError(
-                    f"{environment.path()} has no key {key.decode()}; it was changed while it was read: run again"
-                )
-            yield value
-
-
 class Lmdb:
-    """An LSUN-format LMDB as the preprocessing reads it: a Reader (see `sources`)."""
+    """An LSUN-format LMDB as the preprocessing reads it: a Reader (see `sources`), whose records are its keys."""
 
     note = ""
 
@@ -163,14 +103,47 @@ class Lmdb:
         check_lmdb(self.path)
 
     def identify(self) -> dict:
-        return identify(self.environment)
+        """Size and time of its file, transaction, last page, entries; all from its header (no scan)."""
+        file, info = os.stat(Path(self.path) / "data.mdb"), self.environment.info()
+        return {
+            "size": file.st_size,
+            "mtime_ns": file.st_mtime_ns,
+            "last_transaction": info["last_txnid"],
+            "last_page": info["last_pgno"],
+            "entries": self.environment.stat()["entries"],
+        }
 
     def records(self, start: int, stop: int, after: str | None = None) -> Iterator[Record]:
-        keys = iterate_keys(self.environment, stop - start, start, after and after.encode())
-        return (Record(key.decode()) for key in keys)
+        """In the order of the LMDB (bytewise), in constant memory.
+
+        Without `after` it takes a walk over all that come before. UserError at the first key that is not 40 hex
+        digits, or when the file's inner structure is damaged or `after` is not in it.
+        """
+        try:
+            with self.environment.begin() as transaction, transaction.cursor() as cursor:
+                if after is not None and not cursor.set_key(after.encode()):
+                    raise UserError(f"{self.path} has no key {after}; it was changed while it was read")
+                keys = cursor.iternext(keys=True, values=False)  # from where the cursor stands
+                first = start if after is None else 1
+                for key in islice(keys, first, first + stop - start):
+                    if not _KEY.fullmatch(key):
+                        raise UserError(
+                            f"{self.path}: key {repr(key[:60])[1:]} is not 40 hex digits, as LSUN's are; "
+                            "give an LSUN-format LMDB"
+                        )
+                    yield Record(key.decode())
+        except lmdb.Error as error:
+            raise UserError(f"{self.path} is damaged: {error}; fetch or copy it again") from error
 
     def read(self, record: Record) -> bytes:
-        [value] = read_values(self.environment, [record.key.encode()])
+        """The encoded image file under a key; UserError when there is none or the LMDB is damaged."""
+        try:
+            with self.environment.begin() as transaction:
+                value = transaction.get(record.key.encode())
+        except lmdb.Error as error:
+            raise UserError(f"{self.path} is damaged at key {record.key}: {error}; fetch it again") from error
+        if value is None:
+            raise UserError(f"{self.path} has no key {record.key}; it was changed while it was read: run again")
         return value
 
     def close(self) -> None:

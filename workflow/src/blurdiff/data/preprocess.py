@@ -1,7 +1,6 @@
 """From the pictures of a data set (see `sources`) to images.npy, uint8 (n, R, R, 3), and its manifest."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -17,6 +16,7 @@ from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.data.sources import Reader, Record, open_reader
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
+from blurdiff.runtime.files import check_room
 from blurdiff.runtime.machine import available_cores
 from blurdiff.runtime.parallel import WorkerDied, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
@@ -117,13 +117,6 @@ def _made_meanwhile(output: Path, manifest_path: Path, known: dict, state: dict)
         return None
     manifest = read_manifest(manifest_path)
     return manifest if all(getattr(manifest, key) == value for key, value in known.items()) else None
-
-
-def check_room(output: str | os.PathLike, folder: Path, need: int) -> None:
-    """Raise UserError unless the disk of `folder` has room for `need` more bytes, on the way to `output`."""
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise UserError(f"{output} needs {need / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free; make room")
 
 
 def _read_records(

@@ -22,7 +22,7 @@ import PIL
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_json
-from blurdiff.runtime.locks import same_file, sign_lock, wait_for_lock
+from blurdiff.runtime.locks import waited_for
 from blurdiff.runtime.waiting import waiting_for
 
 FORMAT = 2  # to be raised when the same source and settings would give other images
@@ -159,26 +159,7 @@ def held(output: Path) -> Iterator[tuple[Path, bool]]:
     end. UserError when it cannot be written.
     """
     folder = output.with_name(f".{output.name}.partial")
-    waited = False
-    try:
-        while True:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (open for as long as the lock)
-            except FileNotFoundError:
-                continue  # the one that had it was about to remove the folder
-            try:
-                waited |= wait_for_lock(file, f"{output} is being made")
-            except OSError as error:
-                text = f"warning: {folder} cannot be locked ({error.strerror}); see that nothing else makes {output}"
-                print(text, file=sys.stderr, flush=True)
-            if same_file(file, folder / "lock"):
-                break
-            file.close()
-        sign_lock(file)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
-    with file:
+    with waited_for(folder / "lock", f"{output} is being made", f"makes {output}") as waited:
         try:
             yield folder, waited
         finally:

@@ -12,9 +12,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -141,23 +143,35 @@ def load_inception(
     Raises UserError when the file is not the `expected` one.
     """
     import torch
-    from pytorch_fid import inception
 
     check_weights(path, expected, "download it anew, or name the right file in evaluation.weights (--weights)")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    # pytorch-fid can only build the network by fetching the weights itself, unchecked; it is handed the checked ones.
-    fetch = inception.load_state_dict_from_url
-    inception.load_state_dict_from_url = lambda *_, **__: state
-    try:
-        network = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
-    finally:
-        inception.load_state_dict_from_url = fetch
-    network = network.eval().to(device, memory_format=_layout(channels_last))
+    network = build_inception(torch.load(path, map_location="cpu", weights_only=True))
+    network = network.to(device, memory_format=_layout(channels_last))  # type: ignore[call-overload]
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         return network(images / 255)[0].flatten(1)
 
     return FeatureNetwork("inception", 2048, INCEPTION_INPUT_SIZE, expected.sha256, device, forward, channels_last)
+
+
+def build_inception(state: dict | None) -> "torch.nn.Module":
+    """pytorch-fid's InceptionV3, in eval mode, with the weights in `state`, or with those that PyTorch begins with."""
+    from pytorch_fid import inception
+
+    with handed(state):
+        return inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+
+
+@contextmanager
+def handed(state: dict | None) -> Iterator[None]:
+    """While entered, pytorch-fid, which only builds its networks by fetching their weights itself, unchecked, is handed
+    those in `state`; None leaves them as they are."""
+    from pytorch_fid import inception
+    from torchvision.models import Inception3
+
+    untouched = mock.patch.object(Inception3, "load_state_dict") if state is None else nullcontext()
+    with untouched, mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        yield
 
 
 def _layout(channels_last: bool) -> "torch.memory_format":

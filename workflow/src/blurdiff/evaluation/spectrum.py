@@ -39,16 +39,3 @@ def power_of_data(images: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The same of `n` images of a data set, evenly spread over it, or of all if they are fewer; may be a memory map."""
     pick = np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int)
     return radial_power_spectrum(np.asarray(images[pick]))
-
-
-def spectrum_ratio(samples: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (K,) and the power of samples over that of real images in each band (1: right, < 1: detail missing).
-
-    Both uint8 (n, R, R, 3), any counts, one R; NaN where the real images have no power. Raises UserError.
-    """
-    if samples.shape[1:] != real.shape[1:]:
-        raise UserError(f"spectra of images of different shapes cannot be compared: {samples.shape} and {real.shape}")
-    frequencies, power = radial_power_spectrum(samples)
-    reference = radial_power_spectrum(real)[1]
-    ratio = np.full_like(power, np.nan)
-    return frequencies, np.divide(power, reference, out=ratio, where=reference > 0)

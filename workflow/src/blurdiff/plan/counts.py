@@ -9,17 +9,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from unittest import mock
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from pytorch_fid import inception
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import Inception3
 
-from blurdiff.evaluation.features import EFFICIENTNET_INPUT_SIZE
+from blurdiff.evaluation.features import EFFICIENTNET_INPUT_SIZE, build_inception
 from blurdiff.network.unet import UNet
 
 COPIES = {"weights": 1, "gradients": 1, "Adam's moments": 2, "averaged weights": 1}  # all float32
@@ -64,21 +60,12 @@ def feature_flops(name: str, resolution: int) -> int:
     """FLOPs of the features of one image. Only the architecture is needed, no weights."""
     with torch.device("meta"), torch.no_grad():
         if name == "inception":
-            network = bare_inception()
+            network = build_inception(None)
             x = torch.empty(1, 3, resolution, resolution)
         else:
             network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFICIENTNET_INPUT_SIZE).extract_features
             x = torch.empty(1, 3, EFFICIENTNET_INPUT_SIZE, EFFICIENTNET_INPUT_SIZE)
         return flops_of(lambda: network(x))
-
-
-def bare_inception() -> nn.Module:
-    """pytorch-fid's InceptionV3 as it is initialised; its own constructor would download weights."""
-    with (
-        mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
-        mock.patch.object(Inception3, "load_state_dict", lambda *_, **__: None),
-    ):
-        return inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
 
 
 def training_memory(resolution: int, network: Mapping, batch: int, precision: str, device: str) -> dict[str, int]:

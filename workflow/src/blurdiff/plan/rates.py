@@ -23,10 +23,9 @@ from blurdiff.data import lsun, sources
 from blurdiff.data.preprocess import squash
 from blurdiff.data.scenes import draw_files
 from blurdiff.diffusion.families import prior_of
-from blurdiff.evaluation.features import FeatureNetwork, compute, load_network
+from blurdiff.evaluation.features import FeatureNetwork, build_inception, compute, load_network
 from blurdiff.evaluation.frechet import frechet_distance
 from blurdiff.network.unet import UNet
-from blurdiff.plan.counts import bare_inception
 from blurdiff.plan.graph import Job
 from blurdiff.plan.work import Facts, Work, flops_of_work
 from blurdiff.runtime.compiling import compile_or_plain
@@ -148,7 +147,7 @@ def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
     """The features of an image. Inception's weights are random, so that nothing is downloaded."""
     device = pick_device(evaluation["device"], evaluation["threads"])
     if evaluation["network"] == "inception":
-        bare = bare_inception().to(device, memory_format=torch.channels_last)
+        bare = build_inception(None).to(device, memory_format=torch.channels_last)
         network = FeatureNetwork("inception", 2048, 299, "", device, lambda x: bare(x / 255)[0].flatten(1))
     else:
         network = load_network(evaluation["network"], None, device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blurdiff.data import sources
-from blurdiff.data.lsun_facts import lsun_name
+from blurdiff.data.lsun_facts import LSUN_IMAGES, lsun_name
 from blurdiff.diffusion.samplers import evaluations
 from blurdiff.errors import UserError
 from blurdiff.plan import counts
@@ -15,8 +15,6 @@ from blurdiff.plan.graph import Job
 from blurdiff.runtime.files import read_json
 from blurdiff.runtime.locks import lock_holder
 
-# Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
-LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
 QUICK = {"all", "table", "figure", "samplers", "failures", "tilt", "audit", "page"}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blurdiff.errors import UserError
+from blurdiff.runtime.text import size
 
 # What the package carries beside its modules: workflow, environments and configs, laid out as in the repository.
 PROJECT = Path(__file__).parents[1] / "project"
@@ -84,6 +85,15 @@ def check_writable(path: str | os.PathLike, folder: bool = False) -> None:
         raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
     with _temporary(path, path.stem, path.suffix, _make_file) as temporary:
         temporary.unlink()
+
+
+def check_room(path: str | os.PathLike, folder: str | os.PathLike, n_bytes: float, use: str = "") -> None:
+    """UserError unless the disk of `folder` has room for `n_bytes` more, on the way to `path`; `use` says for what."""
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise UserError(
+            f"{path} needs {use or size(n_bytes)}, but its disk has {size(free)} free; make room, or choose another"
+        )
 
 
 @contextlib.contextmanager

@@ -30,6 +30,36 @@ def wait_for_lock(file: TextIO, busy: str) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def waited_for(path: Path, busy: str, use: str) -> Iterator[bool]:
+    """Hold the lock file `path`, made with its folder if need be; gives whether another process had it before.
+
+    While another process has it, this one says who and waits, as in `wait_for_lock`. Where the file system has no
+    locks, a warning says so, and that nothing else may `use` it meanwhile. UserError when it cannot be written.
+    """
+    waited = False
+    try:
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (open for as long as the lock)
+            except FileNotFoundError:
+                continue  # the one that had it was about to remove the folder
+            try:
+                waited |= wait_for_lock(file, busy)
+            except OSError as error:
+                text = f"warning: {path} cannot be locked ({error.strerror}); see that nothing else {use}"
+                print(text, file=sys.stderr, flush=True)
+            if same_file(file, path):
+                break
+            file.close()  # whoever had it has removed it
+        sign_lock(file)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with file:
+        yield waited
+
+
 def sign_lock(file: TextIO) -> None:
     """Write into a lock that this process holds who that is."""
     file.truncate(0)

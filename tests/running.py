@@ -1,0 +1,29 @@
+"""Snakemake as a command, for tests of the whole workflow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SNAKEFILE = Path(__file__).resolve().parents[1] / "workflow" / "Snakefile"
+
+
+def run_snakemake(folder: Path, *arguments: str, status: int | None = 0) -> str:
+    """Run Snakemake in `folder` as a user without an activated environment would; returns stdout and stderr."""
+    kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS", "NO_PROXY", "BLURDIFF_TELL_SECONDS")
+    environment = {key: value for key, value in os.environ.items() if key in kept}
+    environment |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250
+    )
+    assert status is None or done.returncode == status, done.stdout
+    return done.stdout
+
+
+def jobs_in(output: str) -> dict[str, int]:
+    """How many jobs of each rule a dry run wants; {} when nothing is to be done."""
+    if "Nothing to be done" in output:
+        return {}
+    rows = output.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]
+    return {rule: int(count) for rule, count in map(str.split, rows) if rule != "total"}
