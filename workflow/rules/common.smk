@@ -106,7 +106,6 @@ wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     seed="|".join(SEEDS),
     shard=r"\d+",
-    figure="|".join(config["figures"]) or "none",
     table="|".join(TABLES),
 
 
@@ -357,6 +356,11 @@ def weights_state():
 def weights_option(wildcards, input):
     """The option for it."""
     return f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
+
+
+def figures_as(suffix):
+    """The config's figures that are made with this suffix, as a pattern."""
+    return "|".join(name for name in config["figures"] if suffix in FIGURES[name].formats) or "none"
 
 
 def figure_runs(wildcards):

@@ -18,7 +18,7 @@ from blurdiff.runtime.locks import lock_holder
 # Images in LSUN's training sets that the paper uses. (The zips' sizes stand in checks.)
 LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
-QUICK = {"all", "table", "figure", "samplers", "failures", "tilt", "audit", "page"}
+QUICK = {"all", "table", "figure", "animation", "samplers", "failures", "tilt", "audit", "page"}
 
 
 class Work(NamedTuple):
