@@ -95,7 +95,8 @@ def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
             if (results / name).exists():
                 shutil.copyfile(results / name, folder / name)
         for name in sorted(config["figures"].keys() - SHOW_PHOTOGRAPHS) + ["samplers"]:
-            for path in (results / "figures" / f"{name}.png", results / "figures" / f"{name}.md"):
+            for suffix in ("png", "webp", "md"):
+                path = results / "figures" / f"{name}.{suffix}"
                 if path.exists():
                     shutil.copyfile(path, folder / path.name)
         write_timings(results / "benchmarks", folder / "timings.csv")

@@ -90,7 +90,7 @@ def test_a_download_is_a_job_of_which_nobody_knows_the_time(workplace, planned, 
 def test_every_rule_of_the_workflow_is_known(workplace, tiny):
     tiny["datasets"]["more"] = {"synthetic": "church", "n_images": 12, "parts": 2}
     tiny["runs"].append({"dataset": "more", "f_type": "none", "snr_tilt": 0})
-    tiny["figures"] = {"figure4": ["rooms_quartic"]}
+    tiny["figures"] = {"figure4": ["rooms_quartic"], "animation": ["rooms_quartic"]}
     rules = {job.rule for job in jobs_of(check_config(tiny), 1)}
     assert rules == QUICK | WORK.keys()
 

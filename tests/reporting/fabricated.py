@@ -157,6 +157,9 @@ def write_results(folder: Path, **changes) -> Path:
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".png"):
             Image.new("RGBA", (900, 300), "teal").save(results / name, dpi=(200, 200))
+        elif name.endswith(".webp"):
+            frames = [Image.new("RGB", (90, 30), colour) for colour in ("teal", "white")]
+            frames[0].save(results / name, save_all=True, append_images=frames[1:], duration=100, loop=0)
         else:
             (results / name).write_text(f"Caption of **{name}**: \\<i\\>.\n")
     return folder / "config.yaml"

@@ -1,10 +1,13 @@
 """results/report.html: what is on it, the same bytes each time, with what is there, and nothing where a file is bad."""
 
+import base64
+import io
 from html.parser import HTMLParser
 
 import pytest
 from fabricated import ODD_LABEL, STUDY
 from markupsafe import Markup
+from PIL import Image
 
 from blurdiff.cli import main
 from blurdiff.reporting import labels, markup, timings
@@ -49,7 +52,8 @@ def page(tmp_path):
 
 def test_all_results_are_on_it(results, page, tmp_path):
     runs = ["rooms_none", "rooms_quartic"]
-    config = results(seeds=[0, 1], sampler_study=STUDY, figures={"figure1": runs, "metrics": runs, "training": runs})
+    figures = dict.fromkeys(("figure1", "animation", "metrics", "training"), runs)
+    config = results(seeds=[0, 1], sampler_study=STUDY, figures=figures)
     made = page(config)
     assert {
         "table1",
@@ -63,7 +67,7 @@ def test_all_results_are_on_it(results, page, tmp_path):
         "audit",
         "provenance",
     } <= made.ids
-    assert made.tags.count("img") == 5 + 7  # two data sets, three runs; three figures, two of studies, two of the audit
+    assert made.tags.count("img") == 5 + 8  # two data sets, three runs; four figures, two of studies, two of the audit
     assert all(source.startswith("data:") for source in made.sources)
     assert "Not there yet" not in made.text
     assert f"{ODD_LABEL} (synthetic)" in made.text and "<b> &" not in made.raw.replace("&lt;b&gt; &amp;", "")
@@ -72,6 +76,8 @@ def test_all_results_are_on_it(results, page, tmp_path):
     assert "quartic, f(N) = 0.14 105.00 ± 1.41 +4.00 [+4.00, +4.00] against no blur" in made.text
     assert "50% black, white or one colour rooms_quartic" in made.text
     assert "Caption of figures/figure1.md: <i>." in made.text
+    moving = [base64.b64decode(source.split(",", 1)[1]) for source in made.sources if "image/webp" in source]
+    assert sum(Image.open(io.BytesIO(each)).n_frames == 2 for each in moving) == 1  # the animation is as it was
     # Six jobs of two hours, and six trainings of 300 s by their histories, which have no file of Snakemake's.
     assert "All jobs together took 12.0 h" in made.text
     assert page(config).raw == made.raw

@@ -16,6 +16,7 @@ from blurdiff.cli import main
 from blurdiff.config.runs import complete_settings
 from blurdiff.config.settings import with_keys
 from blurdiff.errors import UserError
+from blurdiff.reporting.mosaic import mosaic
 from blurdiff.reporting.sheets import GAP, save_sheet
 from blurdiff.sampling.sample import sample_shard
 
@@ -138,6 +139,32 @@ def test_the_command_makes_the_images_of_python(path, model, capsys):
     assert Path("grid.png").read_bytes() == first
 
 
+def test_an_animation_leads_to_the_images_of_the_sheet(path, model, capsys):
+    line = ["draw", path, "--n", "8", "--steps", "4", "--device", "cpu", "--animation"]
+    assert main([*line, "a.webp", "--npz", "images.npz"]) == 0
+    assert "images.npz, a.webp: 8 images" in capsys.readouterr().out
+    with Image.open("a.webp") as image:
+        assert (image.n_frames, image.info["loop"]) == (5, 0)
+        image.seek(4)
+        last = np.asarray(image.convert("RGB").convert("L")).astype(float)
+    images = np.load("images.npz")["arr_0"]
+    assert np.array_equal(images, model.sample(8, 4))
+    way = model.way(4)
+    model.sample(8, 4, way=way)
+    strip = way.arrays()
+    assert strip["strip_timesteps"].tolist() == [20, 15, 10, 5, 0]
+    assert np.array_equal(np.rint(strip["strip_x"][-1].clip(0, 1) * 255), images[:6])
+    factor = 800 // 6 // 8  # six columns within 800 pixels
+    shown = mosaic(
+        images[None, :6], factor, 4
+    )  # the lower row; above it, what goes beyond a pixel's range is shown too
+    shown = np.asarray(Image.fromarray(shown).convert("L")).astype(float)
+    top, left = last.shape[0] - 2 * 16 - shown.shape[0], 33
+    assert np.abs(last[top : top + shown.shape[0], left : left + shown.shape[1]] - shown).mean() < 6
+    assert main([*line, "b.webp"]) == 0
+    assert Path("a.webp").read_bytes() == Path("b.webp").read_bytes()
+
+
 def test_a_sheet(tmp_path):
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9], [0, 99, 0]], np.uint8)
     images = np.broadcast_to(colours[:, None, None], (5, 30, 30, 3))
@@ -164,6 +191,7 @@ def test_a_sheet(tmp_path):
         (["--output", "model.safetensors/grid.png"], "cannot write model.safetensors/grid.png"),
         (["--folder", "model.safetensors"], "model.safetensors exists already"),
         (["--npz", "images"], "--npz images: must end in .npz"),
+        (["--animation", "way.gif"], "--animation way.gif: must end in .webp"),
         (["--settings", '{"process": {"f_type": "log", "f_N": 0.5}}'], "was made with process.f_type quartic"),
     ],
 )
@@ -172,7 +200,7 @@ def test_command_lines_that_cannot_work(path, capsys, words, wanted):
 
 
 def test_nothing_to_make(path, capsys):
-    assert "--output, --folder or --npz" in refusal(capsys, path)
+    assert "--output, --folder, --npz or --animation" in refusal(capsys, path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 import pictures
+from blurdiff.reporting.figures import FIGURES
 from pictures import encode, noise
 from running import SNAKEFILE, jobs_in, run_snakemake
 from tiny import tiny_config
@@ -28,10 +29,11 @@ TINY = tiny_config(
         "photos": {"lmdb": "data/photos_lmdb", "max_images": 6, "label": "some photos"},
     },
     runs=[{"dataset": "rooms", "f_type": "none"}, {"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
-    figures={"figure1": RUNS, "figure4": ["rooms_quartic"], "training": RUNS},
+    figures={"figure1": RUNS, "animation": RUNS, "figure4": ["rooms_quartic"], "training": RUNS},
 )  # fmt: skip
 # All but the audit, which is the same for every config and takes half a minute.
-TARGETS = ["results/table1.csv", "results/table1.md"] + [f"results/figures/{name}.png" for name in TINY["figures"]]
+FILES = [f"figures/{name}.{suffix}" for name in TINY["figures"] for suffix in FIGURES[name].formats]
+TARGETS = ["results/table1.csv", "results/table1.md"] + [f"results/{file}" for file in FILES]
 
 
 def write_lmdb(folder: Path, n: int) -> None:
@@ -73,9 +75,8 @@ def copied(finished, tmp_path) -> Path:
 
 def test_everything_is_made(finished):
     results = finished / "results"
-    for name in TINY["figures"]:
-        for suffix in ("png", "pdf", "md"):
-            assert (results / "figures" / f"{name}.{suffix}").stat().st_size > 0
+    for name in FILES + [f"figures/{name}.md" for name in TINY["figures"]]:
+        assert (results / name).stat().st_size > 0
     for run in RUNS:
         folder = results / "runs" / run / "seed0"
         for name in ("model.safetensors", "history.csv", "strips.npz", "statistics.npz"):
@@ -149,11 +150,11 @@ CHANGES = {
     # One shard of each run is added; the reference's floor and all that shows samples follow.
     "more samples": (
         ['sampling={"n_samples": 3}'],
-        {"sample": 2, "gather": 2, "reference": 1, "evaluate": 2, "table": 1, "figure": 1},
+        {"sample": 2, "gather": 2, "reference": 1, "evaluate": 2, "table": 1, "figure": 1, "animation": 1},
     ),
     "longer strips": (
         ['sampling={"n_strip": 1}'],
-        {"sample": 2, "gather": 2, "evaluate": 2, "table": 1, "figure": 1},
+        {"sample": 2, "gather": 2, "evaluate": 2, "table": 1, "figure": 1, "animation": 1},
     ),
     "how jobs run": (
         ['training={"threads": 2, "log_every": 2, "checkpoint_every": 1, "device": "cuda"}',
@@ -167,7 +168,7 @@ CHANGES = {
     ),
     "another learning rate": (
         ['training={"learning_rate": 0.5}'],
-        {"train": 2, "sample": 2, "gather": 2, "evaluate": 2, "table": 1, "figure": 2},
+        {"train": 2, "sample": 2, "gather": 2, "evaluate": 2, "table": 1, "figure": 2, "animation": 1},
     ),
 }  # fmt: skip
 

@@ -106,7 +106,6 @@ wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     seed="|".join(SEEDS),
     shard=r"\d+",
-    figure="|".join(config["figures"]) or "none",
     table="|".join(TABLES),
 
 
@@ -397,6 +396,11 @@ def shards_of(wildcards):
     """All shards of a run and seed."""
     n_shards = -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"])
     return [f"<results>/runs/{wildcards.run}/seed{wildcards.seed}/shards/{shard}.npz" for shard in range(n_shards)]
+
+
+def figures_as(suffix):
+    """The config's figures that are made with this suffix, as a pattern."""
+    return "|".join(name for name in config["figures"] if suffix in FIGURES[name].formats) or "none"
 
 
 def figure_runs(wildcards):

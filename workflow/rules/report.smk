@@ -36,7 +36,7 @@ rule figure:
     input:
         unpack(figure_inputs),
     output:
-        png=report(
+        shown=report(
             "<results>/figures/{figure}.png",
             caption="../report/figure.rst",
             category="Figures",
@@ -46,6 +46,8 @@ rule figure:
         caption="<results>/figures/{figure}.md",
     log:
         "<logs>/figures/{figure}.log",
+    wildcard_constraints:
+        figure=figures_as("png"),
     conda:
         "../../envs/report.yaml"
     threads: 1
@@ -57,10 +59,25 @@ rule figure:
         settings=figure_settings,
         title=figure_title,
         options=figure_options,
+        pdf=lambda wildcards, output: f"--pdf {shlex.quote(output.pdf)}" if "pdf" in output.keys() else "",
         blurdiff=blurdiff,
     shell:
         "{params.blurdiff} figure --name {wildcards.figure} --settings {params.settings:q} {params.options} "
-        "--output {output.png:q} --pdf {output.pdf:q} --caption {output.caption:q} > {log:q} 2>&1"
+        "--output {output.shown:q} {params.pdf} --caption {output.caption:q} > {log:q} 2>&1"
+
+
+# A figure that moves.
+use rule figure as animation with:
+    output:
+        shown=report(
+            "<results>/figures/{figure}.webp",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        caption="<results>/figures/{figure}.md",
+    wildcard_constraints:
+        figure=figures_as("webp"),
 
 
 SHOWN_DATA = dict.fromkeys(SETTINGS[run, SEEDS[0]].dataset for run in RUNS)

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="PNG", help="sheet of all images to make, a PNG")
     parser.add_argument("--folder", metavar="DIR", help="folder to make, with a PNG of each image")
     parser.add_argument("--npz", metavar="FILE", help=".npz to make, with the images as arr_0, uint8 (n, R, R, 3)")
+    parser.add_argument(
+        "--animation", metavar="WEBP", help="animation to make, of how the first six come out of noise, a .webp"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
     parser.add_argument(
         "--sampler", default="ancestral", metavar="NAME",
@@ -46,21 +49,23 @@ def run(arguments: argparse.Namespace) -> None:
     from blurdiff.runtime.files import check_writable
     from blurdiff.sampling.drawing import load_model
 
-    output, folder, npz = arguments.output, arguments.folder, arguments.npz
-    if not (output or folder or npz):
-        raise UserError("nothing to make: give --output, --folder or --npz")
-    for option, path, suffix in (("--output", output, ".png"), ("--npz", npz, ".npz")):
+    output, folder, npz, animation = arguments.output, arguments.folder, arguments.npz, arguments.animation
+    if not (output or folder or npz or animation):
+        raise UserError("nothing to make: give --output, --folder, --npz or --animation")
+    suffixes = (("--output", output, ".png"), ("--npz", npz, ".npz"), ("--animation", animation, ".webp"))
+    for option, path, suffix in suffixes:
         if path and Path(path).suffix.lower() != suffix:
             raise UserError(f"{option} {path}: must end in {suffix}")
     model = load_model(arguments.model, arguments.device, arguments.settings)
     options = {"sampler": arguments.sampler, "steps": arguments.steps, "grid": arguments.grid, "seed": arguments.seed}
     model.check(arguments.n, **options)
-    for path in filter(None, (output, npz)):
+    for path in filter(None, (output, npz, animation)):
         check_writable(path)
     if folder:
         check_writable(folder, folder=True)
     start = time.monotonic()
-    images = model.sample(arguments.n, **options, progress=True)
+    way = model.way(arguments.steps, arguments.grid) if animation else None
+    images = model.sample(arguments.n, **options, progress=True, way=way)
     seconds = time.monotonic() - start
     if output:
         save_sheet(images, output)
@@ -68,5 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
         save_pictures(images, folder)
     if npz:
         write_npz(npz, {"arr_0": images})
-    made = ", ".join(filter(None, (output, folder, npz)))
+    if way:
+        from blurdiff.reporting.animation import save_way  # matplotlib takes seconds
+
+        save_way(way.arrays(), model.settings, animation)
+    made = ", ".join(filter(None, (output, folder, npz, animation)))
     print(f"{made}: {len(images)} images of {model.resolution}×{model.resolution} pixels in {seconds:.1f} s")

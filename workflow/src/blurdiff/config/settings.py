@@ -36,6 +36,7 @@ SAMPLERS = {  # and what figures call them
 GRIDS = ("uniform", "quadratic", "snr", "information")
 FIGURES = {
     "figure1": "reverse processes side by side",
+    "animation": "the same, moving, with every state that is kept",
     "figure2": "grids of samples (in the paper: log, quartic)",
     "figure3": "grids of samples (in the paper: fine-to-coarse, coarse-to-fine)",
     "figure4": "blur schedules f(i)",
@@ -302,8 +303,10 @@ class SamplingConfig(SamplerConfig):
         "images that go through the network at once (null: a shard); a matter of memory",
         how=True,
     )
-    n_strip: int = key(8, integer(1), "samples whose way is kept for Figure 1, at most `shard_size`")
-    n_snapshots: int = key(11, integer(2), "states kept of each, at most `n_steps` + 1")
+    n_strip: int = key(8, integer(1), "samples whose way is kept for `figure1` and `animation`, at most `shard_size`")
+    n_snapshots: int = key(
+        11, integer(2), "states kept of each, at most `n_steps` + 1; `animation` shows all, `figure1` about eleven"
+    )
     precision: str = key("fp32", PRECISION, "as in `training`")
     compile: bool | None = key(None, nullable(TRUTH), "as in `training`, but of the network alone", how=True)
     device: str = key("cpu", DEVICE, "", how=True)

@@ -94,7 +94,12 @@ AUDIT = (
 def exhibits(config: dict) -> list[Exhibit]:
     """All that a complete config has made, pictures before tables within a chapter, in the order of the page."""
     figures = [
-        Exhibit(FIGURES[name].title, FIGURES[name].chapter, f"figures/{name}.png", f"figures/{name}.md")
+        Exhibit(
+            FIGURES[name].title,
+            FIGURES[name].chapter,
+            f"figures/{name}.{FIGURES[name].formats[0]}",
+            f"figures/{name}.md",
+        )
         for name in FIGURES
         if config["figures"].get(name)
     ]

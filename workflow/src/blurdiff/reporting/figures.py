@@ -21,15 +21,19 @@ class Input(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A figure: `draw` takes the runs' settings, `inputs` (a list for each, in the order of the runs) and `options`."""
+    """A figure: `draw` takes the runs' settings, `inputs` (a list for each, in the order of the runs) and `options`.
+
+    `draw` returns what is drawn, a matplotlib figure or (as webp) an animation.Animation, and its caption.
+    """
 
     title: str  # what is shown, for the command's help and for Snakemake's report
-    draw: str  # "module:function" that returns a matplotlib figure and its caption
+    draw: str  # "module:function" of blurdiff.reporting
     inputs: tuple[str, ...] = ()  # keys of INPUTS
     sections: tuple[str, ...] = ("process",)  # sections of the settings that decide the figure, beside its files
     options: tuple[str, ...] = ()  # keys of OPTIONS
     all_samples: bool = False  # whether all samples are read, not the first few
     all_seeds: bool = False  # whether it shows every seed of its runs, not the first alone
+    formats: tuple[str, ...] = ("png", "pdf")  # its files; reports show the first
     shows_data: bool = False  # whether images of the data set can be seen in it
     chapter: str = "inside"  # where results/report.html shows it: a key of exhibits.CHAPTERS
 
@@ -50,7 +54,7 @@ INPUTS = {
     "evaluations": Input("<results>/runs/{run}/seed{seed}/fid.json", "tables:read_own", "fid.json of each run"),
 }
 OPTIONS = {
-    "n_images": Option(1, 1, "figure1: samples shown of each run"),
+    "n_images": Option(1, 1, "figure1 and animation: samples shown of each run"),
     "image_index": Option(0, 0, "forward: which image of the data set"),
 }
 TRAINED = ("process", "training")
@@ -59,6 +63,10 @@ FIGURES = {
     "figure1": Figure(
         "Figure 1: reverse processes side by side, from noise to image", "strips:reverse_process", ("strips",), SAMPLED,
         options=("n_images",), chapter="reverse",
+    ),
+    "animation": Figure(
+        "Figure 1 that moves: reverse processes from noise to image", "animation:reverse_processes", ("strips",),
+        SAMPLED, options=("n_images",), formats=("webp",), chapter="reverse",
     ),
     "figure2": Figure(
         "Figure 2: samples of different blur schedules", "grids:sample_grids", ("samples",), SAMPLED, chapter="samples",

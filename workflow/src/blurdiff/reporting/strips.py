@@ -31,27 +31,45 @@ def reverse_process(
     chosen = []
     for strip in strips:
         pick = np.unique(np.linspace(0, len(strip.timesteps) - 1, n_columns).round().astype(int))
-        chosen.append(Strips(strip.timesteps[pick], strip.x[pick, :count], strip.x0[pick, :count]))
-    if len({len(strip.timesteps) for strip in chosen}) > 1:
-        raise UserError("strips: the runs have different numbers of snapshots; sample them with one n_snapshots")
-    blocks = []
-    for strip in chosen:
-        state, prediction = display(strip.x, low, high), mosaic.to_pixels(strip.x0, low, high)
-        blocks.append(np.stack([row for k in range(count) for row in (state[:, k], prediction[:, k])]))
+        chosen.append(Strips(strip.timesteps[pick], strip.x[pick], strip.x0[pick]))
+    check_alike(chosen)
+    blocks = [rows_of(strip, count, low, high) for strip in chosen]
     figure = draw(runs, blocks, [strip.timesteps for strip in chosen], [STATE, PREDICTION] * count)
-    same = " The runs start from the same noise." if same_start(chosen) else ""
     caption = (
         f"Reverse processes side by side, from noise (left) to sample (right), on {labels.data_note(runs)}. Upper rows:"
         f" the state x_i at timestep i; lower rows: the image x̂_0 that the network predicts from"
-        f" it.{same} {DISPLAY_NOTE} x̂_0 is clipped to the image range."
+        f" it.{start_note(runs, chosen)} {DISPLAY_NOTE} x̂_0 is clipped to the image range."
         f" {labels.training_note(runs)}; {labels.sampling_note(runs)}." + mosaic.note(runs[0]["resolution"])
     )
     return figure, caption
 
 
+def check_alike(strips: Sequence[Strips]) -> None:
+    """Raise UserError unless the strips of several runs have as many snapshots each."""
+    if len({len(strip.timesteps) for strip in strips}) > 1:
+        raise UserError("strips: the runs have different numbers of snapshots; sample them with one n_snapshots")
+
+
+def rows_of(strip: Strips, count: int, low: float, high: float) -> np.ndarray:
+    """The first `count` samples of a strip as uint8 (2 count, K, R, R, 3): x_i and x̂_0 of each in turn."""
+    state, prediction = display(strip.x[:, :count], low, high), mosaic.to_pixels(strip.x0[:, :count], low, high)
+    return np.stack([row for k in range(count) for row in (state[:, k], prediction[:, k])])
+
+
 def same_start(strips: Sequence[Strips]) -> bool:
     """Whether the strips of several runs start from one and the same state."""
     return len(strips) > 1 and all(np.allclose(strip.x[0], strips[0].x[0], atol=1e-4) for strip in strips)
+
+
+def start_note(runs: Sequence[Mapping], strips: Sequence[Strips]) -> str:
+    """What a caption says of the noise that several runs start from; empty where it is not the same."""
+    if same_start(strips):
+        return " The runs start from the same noise."
+    draws = {(run["seed"], run["sampling"]["shard_size"]) for run in runs}
+    starts = [(run["process"]["prediction"], run["sampling"]["start"]) for run in runs]
+    if len(runs) > 1 and len(draws) == 1 and ("gaussian", "prior") in starts:
+        return " The runs start from the same draw of noise; those with a Gaussian prior give it its mean and spread."
+    return ""
 
 
 def model_range(runs: Sequence[Mapping]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from blurdiff.errors import UserError
 from blurdiff.network.model_file import model_settings
 from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.sample import draw
-from blurdiff.sampling.trajectory import step_bar
+from blurdiff.sampling.trajectory import Trajectory, step_bar
 
 # Of the samplers that docs/why.md compares, the best with so few steps, for ε and for the Gaussian prior.
 SAMPLER, GRID, STEPS = "ancestral", "uniform", 25
@@ -56,29 +56,39 @@ class Model:
         sampler: str = SAMPLER,
         grid: str = GRID,
         progress: bool = False,
+        way: Trajectory | None = None,
     ) -> np.ndarray:
         """`n` images, uint8 (n, R, R, 3), the same for the same arguments on the same kind of device.
 
         `steps`: STEPS if None, or all where there are fewer; `sampler` and `grid` as in the config's section sampling.
-        Images are drawn BATCH at a time, the full batches alike whatever `n` is. Raises UserError for arguments out of
+        Images are drawn BATCH at a time, the full batches alike whatever `n` is. `way`, of the method of that name for
+        the same steps and grid, keeps how the first of them came about. Raises UserError for arguments out of
         range, and when what is drawn is not finite.
         """
         self.check(n, steps, seed, sampler, grid)
-        steps = min(STEPS, self.last) if steps is None else int(steps)
+        timesteps = self._timesteps(steps, grid)
+        steps = len(timesteps) - 1
         settings = with_keys(self.settings, "sampling", sampler=sampler, n_steps=steps, grid=grid)
         settings = dataclasses.replace(settings, seed=int(seed))
-        timesteps = step_grid(self._denoiser.process, steps, grid, start=self.last)
         sizes = [min(BATCH, n - first) for first in range(0, n, BATCH)]
         with step_bar(steps * len(sizes), progress) as bar:
 
-            def advance(i: int, *_: Any) -> None:
+            def advance(i: int, *state: Any) -> None:
                 bar.update(1 if i else 0)
+                if way and not parts:
+                    way(i, *state)
 
-            parts = []
+            parts: list[np.ndarray] = []
             for part, size in enumerate(sizes):
                 of_size = with_keys(settings, "sampling", shard_size=size)
                 parts.append(self._pictures(draw(of_size, self._denoiser, timesteps, part, advance)))
         return np.concatenate(parts)
+
+    def way(self, steps: int | None = None, grid: str = GRID, n_images: int = 6, n_snapshots: int = 41) -> Trajectory:
+        """What `sample` keeps the way of its first `n_images` in, at up to `n_snapshots` timesteps: `.arrays()` then
+        has strip_timesteps (K,), strip_x and strip_x0 float32 (K, n, R, R, 3) in the model's range."""
+        timesteps = self._timesteps(steps, grid)
+        return Trajectory(self._denoiser.process, timesteps, min(n_snapshots, len(timesteps)), n_images, shown=False)
 
     def check(self, n: int, steps: int | None, seed: int, sampler: str, grid: str) -> None:
         """Raise UserError when `sample` cannot do with these arguments."""
@@ -107,6 +117,10 @@ class Model:
         with torch.inference_mode():
             x_0 = process.to_pixels(self._denoiser.image(process.to_modes(self._tensor(x)), at))
         return self._pictures(x_0) if x.dtype == np.uint8 else _array(x_0)
+
+    def _timesteps(self, steps: int | None, grid: str) -> list[int]:
+        steps = min(STEPS, self.last) if steps is None else int(steps)
+        return step_grid(self._denoiser.process, steps, grid, start=self.last)
 
     def _timestep(self, i: int, first: int) -> Tensor:
         _check_count("i", i, first, self.last)

@@ -19,7 +19,9 @@ def step_bar(total: int, shown: bool = True) -> tqdm:
 class Trajectory:
     """A sampler's callback that keeps x_i and x̂_0(x_i) of the first images at some timesteps, and shows progress."""
 
-    def __init__(self, process, steps: list[int], n_snapshots: int, n_images: int, noise_only: bool = False):
+    def __init__(
+        self, process, steps: list[int], n_snapshots: int, n_images: int, noise_only: bool = False, shown: bool = True
+    ):
         self.process, self.n_images, self.noise_only = process, n_images, noise_only
         last = len(steps) - 1
         # Dense near the image: for most of the way x_i is nearly all noise.
@@ -27,7 +29,7 @@ class Trajectory:
         self.timesteps: list[int] = []
         self.x: list[Tensor] = []
         self.x_0: list[Tensor] = []
-        self.bar = step_bar(last)
+        self.bar = step_bar(last, shown)
 
     def __call__(self, i: int, modes, epsilon) -> None:
         self.bar.update(1 if i else 0)
