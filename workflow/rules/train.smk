@@ -31,6 +31,6 @@ rule train:
         trainer=trainer,
     # A batch system sends SIGTERM to all processes of a job: this shell must outlive the trainer, which saves its state.
     shell:
-        "trap : TERM; {{ {params.trainer} train --settings {params.settings:q} --images {input.images:q} "
+        "trap : TERM; {params.trainer} train --settings {params.settings:q} --images {input.images:q} "
         "--manifest {input.manifest:q} --store {params.store:q} --output {output.model:q} "
-        "--history {output.history:q} --threads {threads}; }} > {log:q} 2>&1"
+        "--history {output.history:q} --threads {threads} > {log:q} 2>&1"
