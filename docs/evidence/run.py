@@ -1,6 +1,6 @@
 """Run a config seed by seed and keep what may be published of it: tables, figures, timings, and where they come from.
 
-    python docs/evidence/run.py --configfile docs/evidence/cpu.yaml --output docs/evidence/cpu/runs
+    python docs/evidence/run.py --configfile docs/evidence/photographs.yaml --output docs/evidence/photographs
 
 Stopped at any moment, or by --minutes, the same command goes on. After every seed that is finished for all runs the
 output folder is written anew: all tables, figures (PNG and caption), timings.csv (wall time, processor time and
@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from blurdiff.config.runs import load_config
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import FIGURES
@@ -25,6 +27,7 @@ from blurdiff.reporting.summaries import TABLES
 from blurdiff.runtime.files import atomic_folder, write_json
 from blurdiff.runtime.machine import cpu_name
 
+STUDIES = ("samplers.csv", "failures.csv", "failures.md", "tilt.csv", "tilt.md")
 SHOW_PHOTOGRAPHS = {name for name, figure in FIGURES.items() if figure.shows_data}
 
 
@@ -91,17 +94,25 @@ def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
     if arguments.output.exists():
         shutil.rmtree(arguments.output)
     with atomic_folder(arguments.output) as folder:
-        for name in [*(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md")), "samplers.csv"]:
+        for name in [*(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md")), *STUDIES]:
             if (results / name).exists():
                 shutil.copyfile(results / name, folder / name)
-        for name in sorted(config["figures"].keys() - SHOW_PHOTOGRAPHS) + ["samplers"]:
+        for name in sorted(config["figures"].keys() - SHOW_PHOTOGRAPHS) + ["samplers", "failures", "tilt"]:
             for suffix in ("png", "webp", "md"):
                 path = results / "figures" / f"{name}.{suffix}"
                 if path.exists():
-                    shutil.copyfile(path, folder / path.name)
+                    keep_figure(path, folder)
         write_timings(results / "benchmarks", folder / "timings.csv")
         shutil.copyfile(arguments.configfile, folder / "config.yaml")
         write_json(folder / "provenance.json", provenance(config, seeds, arguments))
+
+
+def keep_figure(path: Path, folder: Path) -> None:
+    """Copy a figure or its caption; a picture of more than a megabyte, which does not belong in git, becomes a WebP."""
+    if path.suffix == ".png" and path.stat().st_size > 1_000_000:
+        Image.open(path).convert("RGB").save(folder / f"{path.stem}.webp", quality=88, method=6)
+    else:
+        shutil.copyfile(path, folder / path.name)
 
 
 def write_timings(benchmarks: Path, path: Path) -> None:

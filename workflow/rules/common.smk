@@ -359,7 +359,7 @@ def told(command):
 
     All of it is part of a parameter and not of the rule, of which a change would have every run sampled anew."""
     if (workflow.output_settings.quiet or set()) & {Quietness.PROGRESS, Quietness.ALL}:
-        return command
+        return f'told() {{ {command} "$@"; }}; told'  # all that it consists of prints to the log
     seconds = os.environ.get("BLURDIFF_TELL_SECONDS", 10 if sys.stderr.isatty() else 60)
     return f'exec 3>&2; told() {{ {command} "$@" --tell {seconds} 2>&1 >&3 3>&-; }}; told'
 
