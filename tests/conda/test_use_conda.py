@@ -28,7 +28,7 @@ CONFIG = tiny_config(
     datasets={"rooms": {"synthetic": "bedroom", "n_images": 12}},
     runs=[{"dataset": "rooms", "f_type": "quartic", "f_N": 0.14}],
     sampler_study={"runs": RUN, "n_steps": [2], "n_samples": 2},
-    figures={"figure1": RUN, "samples": RUN, "forward": RUN, "training": RUN},
+    figures={"figure1": RUN, "samples": RUN, "forward": RUN, "training": RUN, "animation": RUN},
 )  # fmt: skip
 OPTIONS = ["--configfile", "tiny.yaml", "--cores", "2"]
 

@@ -60,6 +60,8 @@ def changed(settings, section, key, value):
         ("process", "sigma_max", 10.0),
         ("process", "snr_shift", 2.0),
         ("process", "snr_shift", "auto"),
+        ("process", "snr_tilt", 0.0),
+        ("process", "noise_shape", 1.0),
         ("process", "prediction", "x0"),
         ("process", "loss", "x0"),
         ("process", "range", "symmetric"),

@@ -288,7 +288,7 @@ def test_a_run_ends_with_a_page(copied):
     output = tiny(copied, targets=[page])
     assert output.splitlines()[-1].endswith(f" {page}")
     made = (copied / page).read_text()
-    assert made.count("<img") == 3 + 3 + 2  # data and two runs, the figures, those of the audit
+    assert made.count("<img") == 3 + 4 + 2  # data and two runs, the figures, those of the audit
     assert "rooms_quartic" in made and "Not there yet" not in made
     assert tiny(copied, targets=[page]).splitlines()[-1].endswith(f" {page}")
     for arguments in (["--dry-run"], ["--forcerun", "page", "--dry-run"]):
