@@ -1,5 +1,6 @@
 """What the files in envs/ list, and which of them each rule names."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,4 +78,6 @@ def read_rules(root: Path = ROOT) -> list[Rule]:
             assert env, f"{path.name}: rule {name} names no environment"
             assert stage, f"{path.name}: rule {name} calls no stage of the library"
             rules.append(Rule(name, stage[1], (path.parent / env[1]).resolve()))
+        for name, other in re.findall(r"^use rule (\w+) as (\w+) with:$", path.read_text(), flags=re.MULTILINE):
+            rules += [dataclasses.replace(rule, name=other) for rule in rules if rule.name == name]
     return rules
