@@ -24,6 +24,7 @@ from blurdiff.config.runs import load_config
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import FIGURES
 from blurdiff.reporting.summaries import TABLES
+from blurdiff.reporting.timings import read_timings
 from blurdiff.runtime.files import atomic_folder, write_json
 from blurdiff.runtime.machine import cpu_name
 
@@ -120,10 +121,8 @@ def write_timings(benchmarks: Path, path: Path) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"])
-        for each in sorted(benchmarks.glob("*/*.tsv")):
-            with open(each, newline="", encoding="utf-8") as rows:
-                row = next(csv.DictReader(rows, delimiter="\t"))
-            writer.writerow([each.parent.name, each.stem, row["s"], row["cpu_time"], row["max_rss"]])
+        for each in read_timings(benchmarks):
+            writer.writerow([each.rule, each.job, each.seconds, each.cpu_seconds, each.memory])
 
 
 def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) -> dict:

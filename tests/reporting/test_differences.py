@@ -109,6 +109,23 @@ def test_the_samplers_of_the_studies_are_compared_as_well(make, write, tmp_path)
     assert "| ODE, Heun, information grid, 7 steps | 2 | +6.00 [−6.71, +18.71] |" in text
 
 
+def test_samplers_that_differ_in_one_option_stay_apart(make, write, tmp_path):
+    """η, and what samplers.csv does not hold, as noise_free_steps: rows of their own, in pairs with their like."""
+    studies = []
+    for f_type, values in (("none", (1, 2, 3, 4)), ("log", (11, 22, 33, 44))):
+        studies.append(str(tmp_path / f"{f_type}.csv"))
+        with open(studies[-1], "w", newline="") as file:
+            writer = csv.DictWriter(file, STUDY_COLUMNS)
+            writer.writeheader()
+            drawn = [("ddim", 0), ("ddim", 1), ("ancestral", 0), ("ancestral", 0)]
+            for (sampler, eta), value in zip(drawn, values, strict=True):
+                row = {"run": f"bedroom_{f_type}", "grid": "uniform", "sampler": sampler, "eta": eta, "value": value}
+                writer.writerow(dict.fromkeys(STUDY_COLUMNS, 0) | row | {"n_steps": 5, "n_samples": 96, "metric": "F"})
+    text = make(write("none", [4.0]) + write("log", [5.0]), studies)[2]
+    for sampler, difference in (("DDIM", 10), ("DDIM η = 1", 20), ("ancestral", 30), ("ancestral", 40)):
+        assert f"| {sampler}, 5 steps | 1 | +{difference}.00 |" in text
+
+
 def test_a_number_that_one_of_a_pair_lacks_is_no_pair(make, write):
     lacking = {"others": {"kernel": {"value": None, "error": None, "floor_mean": None, "floor_std": None}}}
     first = write("none", [4.0]), write("log", [5.0])

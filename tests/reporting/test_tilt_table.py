@@ -50,6 +50,19 @@ def test_differences_are_to_no_tilt_with_the_same_shift_and_seed(write):
     assert "best of p = 0 at δ = 2 (5.5); best of the others p = 1, δ = 2 (5.5)" in text
 
 
+def test_runs_that_differ_in_more_than_p_are_no_pair(write, settings, write_evaluation):
+    """Another network, noise schedule or sampler is another comparison, with best and differences of its own."""
+    evaluations = write({(0.0, 0.0): [10.0, 14.0], (-1.0, 0.0): [7.0, 13.0]})
+    for seed, value in enumerate((50.0, 60.0)):
+        run = settings(**NO_BLUR, seed=seed, snr_tilt=1.0, noise_schedule="cosine") | {"run": "other"}
+        evaluations.append(tables.read_evaluation(write_evaluation(run, value)))
+    table = tilt.summarise(evaluations)
+    pairs = table[table["metric"] == "frechet"].set_index("run")["pairs"].to_dict()
+    assert pairs == {"epsilon_0.0_0.0": 0, "epsilon_-1.0_0.0": 2, "other": 0}
+    [best] = tilt.best_against_best(table)
+    assert best["best"]["run"] == "epsilon_-1.0_0.0"
+
+
 def test_without_a_tilt_there_is_nothing_to_show(settings, write_evaluation):
     with pytest.raises(UserError, match="snr_tilt"):
         tilt.summarise([tables.read_evaluation(write_evaluation(settings(), 1.0))])
@@ -70,6 +83,18 @@ def test_the_order_in_which_octaves_are_lost(settings, p, order):
         assert lost[0] != lost[-1]
     else:
         assert np.ptp(lost) <= 1
+
+
+def test_data_sets_may_have_shifts_of_their_own(settings, write_evaluation, runs_with_files):
+    runs = [settings(dataset, **NO_BLUR, snr_tilt=p, snr_shift=shift) for dataset, shift in (("a", 0.0), ("b", 3.0))
+            for p in (0.0, 1.0)]  # fmt: skip
+    runs = [complete_settings(run | {"run": f"{run['dataset']}{k}"}) for k, run in enumerate(runs)]
+    evaluations = [tables.read_evaluation(write_evaluation(run.as_dict(), 5.0)) for run in runs]
+    files = runs_with_files([run.as_dict() for run in runs])
+    samples, images = ([np.load(path) for path in files[name]] for name in ("samples", "images"))
+    figure, caption = tilt.draw(tilt.summarise(evaluations), runs, [each["arr_0"] for each in samples], images)
+    assert "δ = 0 or 3" in caption
+    assert all(axes.get_lines() for axes in figure.axes)
 
 
 def test_the_figure_has_a_panel_for_each_prediction(settings, write, runs_with_files):

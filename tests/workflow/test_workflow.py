@@ -313,7 +313,13 @@ def test_works_as_a_module_and_from_another_folder(copied):
         "use rule * from blur as blur_*\n\nrule mine:\n    default_target: True\n"
         "    input: expand(rules.blur_table.output, table='table1')\n"
     )
-    assert "Nothing to be done" in run_snakemake(copied, "--snakefile", "outer/Snakefile", "--cores", "1")
+    outer = ["--snakefile", "outer/Snakefile", "--cores", "1"]
+    assert "Nothing to be done" in run_snakemake(copied, *outer)
+    # A remedy names rules as they are called here.
+    shutil.rmtree(copied / ".snakemake")
+    (copied / "outer" / "blur.yaml").write_text(yaml.safe_dump({"blur": {**TINY, "training": {"iterations": 3}}}))
+    assert "or run with --forcerun blur_train" in run_snakemake(copied, *outer, "-n", status=1)
+    assert "blur_table" in run_snakemake(copied, *outer, "-n", "--forcerun", "blur_train")
 
 
 def test_a_given_config_is_not_mixed_with_the_default(tmp_path):

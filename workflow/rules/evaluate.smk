@@ -197,10 +197,9 @@ rule tilt:
     params:
         identity=[identity(settings) for settings in TILTED],
         settings=lambda wildcards, threads: settings_files(*TILTED),
-        studies=lambda wildcards, input: "--studies" if input.studies else "",
         blurdiff=blurdiff,
     shell:
         "{params.blurdiff} tilt --evaluations {input.evaluations:q} --samples {input.samples:q} "
-        "--images {input.images:q} {params.studies} {input.studies:q} --settings {params.settings:q} "
+        "--images {input.images:q} --studies {input.studies:q} --settings {params.settings:q} "
         "--csv {output.csv:q} --markdown {output.markdown:q} --output {output.png:q} --pdf {output.pdf:q} "
         "--caption {output.caption:q} > {log:q} 2>&1"

@@ -24,11 +24,10 @@ rule table:
         title=lambda wildcards, threads: TABLES[wildcards.table].title,
         caption=lambda wildcards, threads: TABLES[wildcards.table].caption,
         settings=trained_settings,
-        studies=lambda wildcards, input: "--studies" if input.studies else "",
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} table --name {wildcards.table} --evaluations {input.evaluations:q} {params.studies} "
-        "{input.studies:q} --settings {params.settings:q} "
+        "{params.blurdiff} table --name {wildcards.table} --evaluations {input.evaluations:q} "
+        "--studies {input.studies:q} --settings {params.settings:q} "
         "--output {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from blurdiff.commands import outputs
+
 N_OF_DATA = 10_000  # images of a data set, at most, whose power is what samples should have
 
 
@@ -13,11 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, nargs="+", metavar="NPY", help="images.npy of each run's data set")
     parser.add_argument("--studies", required=True, nargs="+", metavar="CSV", help="samplers.csv of each run")
     parser.add_argument("--drawn", required=True, nargs="+", metavar="NPZ", help="samplers.npz of each run")
-    parser.add_argument("--csv", required=True, help="table to write")
-    parser.add_argument("--markdown", required=True, metavar="MD", help="the same to read")
-    parser.add_argument("--output", required=True, metavar="PNG", help="figure to write")
-    parser.add_argument("--pdf", required=True, metavar="PDF", help="the same figure as vector graphics")
-    parser.add_argument("--caption", required=True, metavar="MD", help="caption to write")
+    outputs.add_table(parser)
+    outputs.add_figure(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -26,9 +25,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     from blurdiff.evaluation.records import read_evaluation
     from blurdiff.evaluation.spectrum import power_of_data
-    from blurdiff.reporting import failures, inputs, labels, samplers, style
+    from blurdiff.reporting import failures, inputs, labels, samplers, style, tables
     from blurdiff.runtime.arrays import read_npz
-    from blurdiff.runtime.files import atomic_path, write_text
+    from blurdiff.runtime.files import write_text
 
     runs = labels.read_runs(arguments.settings)
     paths = {name: getattr(arguments, name) for name in ("evaluations", "samples", "images", "studies", "drawn")}
@@ -49,8 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     with style.style(labels.own_texts(runs)):
         figure, caption = failures.draw(rows, runs)
         table = pd.DataFrame(rows)[list(failures.COLUMNS)]
-        with atomic_path(arguments.csv) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        tables.write_csv(table, arguments.csv, digits=6)
         style.save(figure, arguments.output, arguments.pdf, "blurdiff failures")
     write_text(arguments.markdown, failures.render(rows, runs))
     write_text(arguments.caption, caption + "\n")

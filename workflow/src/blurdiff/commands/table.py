@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", choices=TABLES, default="table1", help="which table (default: %(default)s)")
     parser.add_argument("--evaluations", nargs="+", required=True, metavar="JSON",
                         help="fid.json of every run and seed, in the order of the table's rows")  # fmt: skip
-    parser.add_argument("--studies", nargs="+", default=[], metavar="CSV",
+    parser.add_argument("--studies", nargs="*", default=[], metavar="CSV",
                         help="samplers.csv of some of these runs, for tables that show other samplers too")  # fmt: skip
     parser.add_argument("--settings", nargs="+", default=[], metavar="JSON",
                         help="the settings that the runs should have been made with; others are an error")  # fmt: skip
@@ -35,6 +35,5 @@ def run(arguments: argparse.Namespace) -> None:
     entry = summaries.TABLES[arguments.name]
     studies = [tables.study_evaluations(arguments.studies, evaluations)] if entry.studies else []
     table, markdown = figures.function(entry.make)(evaluations, *studies)
-    with files.atomic_path(arguments.output) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    tables.write_csv(table, arguments.output, digits=10)
     files.write_text(arguments.markdown, markdown)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from blurdiff.commands import outputs
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stage's options; the first take one path for each run and seed, in the order of --settings."""
@@ -9,31 +11,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluations", required=True, nargs="+", metavar="JSON", help="fid.json of each")
     parser.add_argument("--samples", required=True, nargs="+", metavar="NPZ", help="samples.npz of each")
     parser.add_argument("--images", required=True, nargs="+", metavar="NPY", help="images.npy of each one's data set")
-    parser.add_argument("--studies", default=[], nargs="+", metavar="CSV", help="samplers.csv of some of them")
-    parser.add_argument("--csv", required=True, help="table to write")
-    parser.add_argument("--markdown", required=True, metavar="MD", help="the same to read")
-    parser.add_argument("--output", required=True, metavar="PNG", help="figure to write")
-    parser.add_argument("--pdf", required=True, metavar="PDF", help="the same figure as vector graphics")
-    parser.add_argument("--caption", required=True, metavar="MD", help="caption to write")
+    parser.add_argument("--studies", default=[], nargs="*", metavar="CSV", help="samplers.csv of some of them")
+    outputs.add_table(parser)
+    outputs.add_figure(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write table, figure and caption; nothing when an input is bad."""
     from blurdiff.reporting import inputs, labels, style, tables, tilt
-    from blurdiff.runtime.files import atomic_path, write_text
+    from blurdiff.runtime.files import write_text
 
     runs = labels.read_runs(arguments.settings)
     paths = {name: getattr(arguments, name) for name in ("evaluations", "samples", "images")}
     inputs.check_counts(list(paths), paths, runs)
-    evaluations = [tables.read_evaluation(path) for path in arguments.evaluations]
-    tables.check_settings(evaluations, runs)
+    evaluations = [tables.read_own(path, run) for path, run in zip(arguments.evaluations, runs, strict=True)]
     table = tilt.summarise(evaluations, tables.study_evaluations(arguments.studies, evaluations))
     samples = [inputs.read_samples(path, run) for path, run in zip(arguments.samples, runs, strict=True)]
     images = [inputs.read_images(path, run) for path, run in zip(arguments.images, runs, strict=True)]
     with style.style(labels.own_texts(runs)):
         figure, caption = tilt.draw(table, runs, samples, images)
-        with atomic_path(arguments.csv) as temporary:
-            table[tilt.COLUMNS].to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        tables.write_csv(table[tilt.COLUMNS], arguments.csv, digits=10)
         style.save(figure, arguments.output, arguments.pdf, "blurdiff tilt")
     write_text(arguments.markdown, tilt.render(table))
     write_text(arguments.caption, caption + "\n")

@@ -169,6 +169,7 @@ def shaped_noise(settings: ProcessConfig, resolution: int, channels: int, power:
     still = np.zeros_like(noise)
     variance = torch.from_numpy(-np.expm1(noise))
     shape = torch.from_numpy(noise_shape(settings, basis, power))
+    power = power if settings.of_images else None
     return assemble(basis, noise, still, np.zeros(shape.shape[1:]), scalar_variance=variance, shape=shape, power=power)
 
 

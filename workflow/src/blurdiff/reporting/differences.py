@@ -1,7 +1,7 @@
 """Every run against no blur, in pairs: runs with the same seed share initial weights, order of the data and noise."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,13 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from blurdiff.config.made import STRIPS
-from blurdiff.config.settings import SAMPLERS
 from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import METRICS, label
 from blurdiff.reporting import labels, metrics, tables
+from blurdiff.reporting.samplers import method_label
 
 LEVEL = 0.95  # of the intervals
-COLUMNS = [*metrics.ABOUT_RUN, "grid", "prediction", "loss", "against", "metric", "name", "better", "seeds",
+COLUMNS = [*metrics.ABOUT_RUN, "grid", "eta", "prediction", "loss", "against", "metric", "name", "better", "seeds",
            "difference", "std", "low", "high"]  # fmt: skip
 # Settings that may differ within a pair: what a blur is, and what says nothing of the samples.
 BLUR = ("family", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order", "sigma", "power",
@@ -31,18 +31,19 @@ def make(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = 
     evaluation does not say what its samples were made with.
     """
     rows, left_out = [], []
-    for drawn in (evaluations, *studies):
+    for number, drawn in enumerate((evaluations, *studies)):
         groups = list(tables.group_runs(drawn).values())
         for group in groups:
             if is_without_blur(group[0]):
                 continue
             found = compare(group, partners_of(group[0], groups))
-            rows += found
+            rows += [row | {"drawn": number} for row in found]
             if not found:
                 left_out.append(group[0]["run"])
     left_out = labels.distinct(left_out)
-    table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
-    return table, render(table, left_out)
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "drawn"])
+    table = table.astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
+    return table[COLUMNS], render(table, left_out)
 
 
 def is_without_blur(run: Mapping) -> bool:
@@ -62,11 +63,11 @@ def partners_of(run: Mapping, groups: Sequence[Sequence[Mapping]]) -> list[Seque
     return [one for _, one in sorted(zip(tilted[1:], partners, strict=True), key=lambda pair: pair[0] != tilted[0])]
 
 
-def shared(evaluation: Mapping) -> dict:
-    """What a run has in common with its partner: data set, and all settings but those that are its blur."""
+def shared(evaluation: Mapping, may_differ: Collection[str] = MAY_DIFFER) -> dict:
+    """What a run has in common with its partner: data set, and all settings but those that `may_differ`."""
     if not isinstance(evaluation.get("made_with"), dict):
         raise UserError(f"{evaluation['path']}: run.made_with is missing; evaluate the run again")
-    settings = {key: value for key, value in evaluation["made_with"].items() if key not in MAY_DIFFER}
+    settings = {key: value for key, value in evaluation["made_with"].items() if key not in may_differ}
     return {"dataset": evaluation["dataset"], "resolution": evaluation["resolution"], **settings}
 
 
@@ -78,7 +79,7 @@ def compare(group: Sequence[Mapping], partners: Sequence[Sequence[Mapping]]) -> 
         pairs = [(own[seed], other[seed]) for seed in own if seed in other]
         if pairs:
             about = {key: group[0][key] for key in COLUMNS if key in group[0]} | {"against": partner[0]["run"]}
-            about["grid"] = setting(group[0], "sampling.grid")
+            about |= {key: setting(group[0], f"sampling.{key}") for key in ("grid", "eta")}
             network = group[0]["network"]
             return [
                 about
@@ -104,21 +105,13 @@ def interval(differences: Sequence[float]) -> dict[str, float]:
 
 
 def render(table: pd.DataFrame, left_out: Sequence[str]) -> str:
-    """Markdown: a caption, and a line for each run, a column for each metric."""
+    """Markdown: a caption, and a line for each run and sampler (column `drawn`), a column for each metric."""
     shown = table.drop_duplicates("metric")
     better = {"lower": "↓", "higher": "↑"}
-    lines = [
-        [
-            "data",
-            "run",
-            "against",
-            "sampler",
-            "seeds",
-            *(f"{one['name']} {better[one['better']]}" for one in records(shown)),
-        ]
-    ]
+    names = [f"{one['name']} {better[one['better']]}" for one in records(shown)]
+    lines = [["data", "run", "against", "sampler", "seeds", *names]]
     lines.append(["---", "---", "---", "---", "---:", *["---:"] * len(shown)])
-    for (_, run, *_), part in table.groupby(["dataset", "run", "sampler", "grid", "n_steps"], sort=False, dropna=False):
+    for (_, run), part in table.groupby(["drawn", "run"], sort=False):
         own = {one["metric"]: one for one in records(part)}
         first, seeds = part.iloc[0], part["seeds"].max()
         about = [labels.data_label(first), run, first["against"], sampler_label(first), str(seeds)]
@@ -128,10 +121,8 @@ def render(table: pd.DataFrame, left_out: Sequence[str]) -> str:
 
 
 def sampler_label(row: Mapping) -> str:
-    """Sampler, number of steps, and the grid where it is not the uniform one."""
-    name = SAMPLERS.get(row["sampler"], row["sampler"])
-    grid = [f"{row['grid']} grid"] if row["grid"] not in (None, "uniform") else []
-    return ", ".join([name, *grid, f"{labels.either([row['n_steps']])} steps"])
+    """A sampler with its options, and the number of its steps."""
+    return f"{method_label(row)}, {labels.either([row['n_steps']])} steps"
 
 
 def records(table: pd.DataFrame) -> list[dict]:

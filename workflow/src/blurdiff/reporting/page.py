@@ -1,8 +1,9 @@
 """results/report.html: what a run gave, on one page that needs no other file and no network.
 
-The same results give the same bytes: nothing of the page but the machine is of the moment in which it is made.
+The same results give the same bytes on one machine, with one version of the code and its packages.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ def render(config: Mapping) -> str:
     titles = " ".join(card.title for _, cards in data for card in cards)
     values = {
         "data": data,
-        "words": {word: meaning for word, meaning in WORDS.items() if word in titles},
+        "words": {word: meaning for word, meaning in WORDS.items() if re.search(rf"(?<!\w){re.escape(word)}", titles)},
         "chapters": [
             (key, chapter, [content(results, one) for one in whole if one.chapter == key])
             for key, chapter in CHAPTERS.items()
@@ -192,7 +193,7 @@ def facts(results: Path, runs: Sequence[Settings]) -> dict[str, str]:
     n_samples = labels.either(run.sampling.n_samples for run in runs)
     return {
         "models": f"{len(runs) // seeds} runs, {seeds} seed{'s' * (seeds > 1)} each",
-        "images": f"{sizes}",
+        "images": sizes,
         "training": labels.training_note(runs),
         "samples": f"{n_samples} a run; {labels.sampling_note(runs)}",
     }

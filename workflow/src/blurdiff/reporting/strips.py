@@ -66,10 +66,16 @@ def start_note(runs: Sequence[Mapping], strips: Sequence[Strips]) -> str:
     if same_start(strips):
         return " The runs start from the same noise."
     draws = {(run["seed"], run["sampling"]["shard_size"]) for run in runs}
-    starts = [(run["process"]["prediction"], run["sampling"]["start"]) for run in runs]
-    if len(runs) > 1 and len(draws) == 1 and ("gaussian", "prior") in starts:
+    if len(runs) > 1 and len(draws) == 1 and any(starts_from_prior(run) for run in runs):
         return " The runs start from the same draw of noise; those with a Gaussian prior give it its mean and spread."
     return ""
+
+
+def starts_from_prior(run: Mapping) -> bool:
+    """Whether a run's samples start from what the prior of its model becomes at the last timestep."""
+    process = run["process"]
+    has_one = process["prediction"] == "gaussian" or process["snr_tilt"] is not None
+    return run["sampling"]["start"] == "prior" and (has_one or process["noise_shape"] == "data")
 
 
 def model_range(runs: Sequence[Mapping]) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """Collect the evaluations of all runs in Table 1: a tidy CSV and the paper's layout in Markdown."""
 
 import math
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -11,6 +13,7 @@ from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import records
 from blurdiff.reporting import inputs, labels
+from blurdiff.runtime.files import atomic_path
 
 # Table 1 of the paper: FID of 10,000 samples at 64×64, by data set, schedule and f(N) as printed.
 PAPER_FID = {
@@ -59,6 +62,7 @@ def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> l
     own = {(each["run"], each["seed"]): each for each in evaluations}
     found: dict[tuple, list[dict]] = {}
     for path in paths:
+        seen: Counter[tuple] = Counter()
         for row in read_study(path).to_dict("records"):
             if (row["run"], row["seed"]) not in own:
                 raise UserError(f"{path}: is of run {row['run']}, seed {row['seed']}, which has no evaluation here")
@@ -68,7 +72,10 @@ def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> l
             nothing = {"floor_mean": None, "floor_std": None, "floor_n": None, "error": None, "others": {}}
             numbers = {key: row[key] for key in ("value", "n_samples", "metric")}
             each = run | drawn | numbers | nothing | {"made_with": made_with, "path": str(path)}
-            found.setdefault(tuple(drawn.values()), []).append(each)
+            # Of samplers that differ in what samplers.csv does not hold, the file has several rows in their order.
+            key = tuple(drawn.values())
+            seen[key] += 1
+            found.setdefault((*key, seen[key]), []).append(each)
     return list(found.values())
 
 
@@ -78,6 +85,12 @@ def read_study(path: str) -> pd.DataFrame:
     if tuple(frame.columns) != records.STUDY_COLUMNS or frame.empty:
         raise UserError(f"{path} is not a study of samplers; delete it and run again")
     return frame
+
+
+def write_csv(table: pd.DataFrame, path: str | os.PathLike, digits: int | None = None) -> None:
+    """Write a table, atomically, numbers with so many significant `digits`; all of them without."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=digits and f"%.{digits}g", lineterminator="\n")
 
 
 def read_own(path: str, settings: Settings) -> dict:

@@ -1,5 +1,7 @@
 """Is coarse to fine better? Distance by the spectral tilt p, in pairs of the same seed: a table and a figure."""
 
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from blurdiff.config.made import STRIPS
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion import families
 from blurdiff.diffusion.timesteps import snr_crossings
@@ -14,14 +17,15 @@ from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import FRECHET, METRICS, label
 from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels, metrics, tables
-from blurdiff.reporting.differences import cell, difference, interval, sampler_label, setting
+from blurdiff.reporting.differences import cell, difference, interval, sampler_label, setting, shared
 from blurdiff.reporting.style import GREY, OTHER_LOOKS, SCHEDULE_LOOKS, TEXT_WIDTH, line_style
 
 ABOUT = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
-         "n_steps", "n_samples"]  # fmt: skip
+         "eta", "n_steps", "n_samples"]  # fmt: skip
 COLUMNS = [*ABOUT, "metric", "name", "better", "seeds", "mean", "std", "against", "pairs", "difference", "low", "high"]
-# Together they say in which comparison a run stands: there p alone differs.
-SERIES = ["dataset", "prediction", "loss", "snr_shift", "sampler", "grid", "n_steps"]
+TILT, SHIFT = "process.snr_tilt", "process.snr_shift"
+# Beside p and δ, nothing else may differ between the runs of a comparison (column `comparison`).
+MAY_DIFFER = {"seed", TILT, SHIFT, *STRIPS}
 LOOKS = [*SCHEDULE_LOOKS.values(), *OTHER_LOOKS]
 
 
@@ -29,36 +33,39 @@ def summarise(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping
     """A row for each run with a tilt, sampler and metric: mean and deviation over seeds, and the paired difference to
     the run with p = 0 and otherwise the same settings, with its 95 % t interval.
 
-    `evaluations` as tables.read_evaluation gives them, `studies` as tables.study_evaluations does. The frame's column
-    `values` has each seed's number. Raises UserError as Table 1 does, and when no run has a tilt.
+    `evaluations` as tables.read_evaluation gives them, `studies` as tables.study_evaluations does. The frame's columns
+    `values` and `comparison` have each seed's number, and all that is the same but p and δ. Raises UserError as Table 1
+    does, and when no run has a tilt.
     """
     rows = []
-    for drawn in (evaluations, *studies):
+    for number, drawn in enumerate((evaluations, *studies)):
         groups = [group for group in tables.group_runs(drawn).values() if tilt(group[0]) is not None]
-        known = {place(group[0]): group for group in groups}
+        zeros = {(comparison(group[0]), shift(group[0])): group for group in groups if tilt(group[0]) == 0}
         for group in groups:
-            zero = known.get((*place(group[0])[:-1], 0.0))
-            rows += rows_of(group, zero if zero is not group else None)
+            key = comparison(group[0])
+            zero = zeros.get((key, shift(group[0])))
+            found = rows_of(group, zero if zero is not group else None)
+            rows += [row | {"comparison": f"{number} {key}"} for row in found]
     if not rows:
         raise UserError("no run has a tilt; give runs process.snr_tilt, 0 among them")
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "values"])
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "values", "comparison"])
     return table.astype(dict.fromkeys(["n_steps", "pairs"], "Int64"))
 
 
 def tilt(run: Mapping) -> float | None:
     """p of a run's process; None where it has none."""
-    value = setting(run, "process.snr_tilt")
+    value = setting(run, TILT)
     return None if value is None else float(value)
 
 
-def place(run: Mapping) -> tuple:
-    """Where a run stands: what it has in common with others of its comparison, and last its p."""
-    return run["dataset"], run["prediction"], run["loss"], shift(run), tilt(run)
+def comparison(run: Mapping) -> str:
+    """What a run has in common with others of its comparison: all but seed, p and δ."""
+    return json.dumps(shared(run, MAY_DIFFER), sort_keys=True)
 
 
 def shift(run: Mapping) -> float:
     """δ of a run's process, a number."""
-    found = setting(run, "process.snr_shift")
+    found = setting(run, SHIFT)
     return families.snr_shift(families.ProcessConfig(snr_shift=found), run["resolution"])
 
 
@@ -67,7 +74,8 @@ def rows_of(group: Sequence[Mapping], zero: Sequence[Mapping] | None) -> list[di
     first, own = group[0], {one["seed"]: metrics.scores(one) for one in group}
     other = {one["seed"]: metrics.scores(one) for one in zero or ()}
     about = {key: first[key] for key in ABOUT if key in first}
-    about |= {"snr_shift": shift(first), "snr_tilt": tilt(first), "grid": setting(first, "sampling.grid")}
+    about |= {"snr_shift": shift(first), "snr_tilt": tilt(first)}
+    about |= {key: setting(first, f"sampling.{key}") for key in ("grid", "eta")}
     rows = []
     for name in own[first["seed"]]:
         values = {seed: one[name]["value"] for seed, one in own.items() if one.get(name, {}).get("value") is not None}
@@ -85,18 +93,18 @@ def rows_of(group: Sequence[Mapping], zero: Sequence[Mapping] | None) -> list[di
 
 
 def best_against_best(table: pd.DataFrame) -> list[dict]:
-    """For each data set, prediction and sampler: the best shift of p = 0, the best of all other tilts and shifts, and
+    """For each comparison: the best shift of p = 0, the best of all other tilts and shifts, and
     the paired difference of the two. Both are chosen by the mean that is compared here, which flatters the second, of
     which there are more; other data have to confirm it."""
     found = []
     distances = table[table["metric"] == FRECHET]
-    for key, part in distances.groupby([name for name in SERIES if name != "snr_shift"], sort=False, dropna=False):
+    for _, part in distances.groupby("comparison", sort=False):
         zero, others = part[part["snr_tilt"] == 0], part[part["snr_tilt"] != 0]
         if len(zero) and len(others):
             first, second = zero.loc[zero["mean"].idxmin()], others.loc[others["mean"].idxmin()]
             seeds = [seed for seed in second["values"] if seed in first["values"]]
             pairs = interval([second["values"][seed] - first["values"][seed] for seed in seeds])
-            found.append({"key": key, "zero": first, "best": second, **pairs})
+            found.append({"zero": first, "best": second, **pairs})
     return found
 
 
@@ -105,7 +113,10 @@ def render(table: pd.DataFrame) -> str:
     distances = table[table["metric"] == FRECHET]
     samplers = list(dict.fromkeys(map(sampler_label, distances.to_dict("records"))))
     lines = [["data", "prediction", "δ", "p", *samplers], ["---", "---", "---:", "---:", *["---:"] * len(samplers)]]
-    for _, part in distances.groupby(["dataset", "prediction", "loss", "snr_shift", "snr_tilt"], sort=True):
+    # A run has one place in every comparison: its rows are one line, however it was drawn from.
+    for _, part in distances.sort_values(["dataset", "prediction", "loss", "snr_shift", "snr_tilt"]).groupby(
+        "run", sort=False
+    ):
         first = part.iloc[0]
         cells = {sampler_label(row): numbers(row) for row in part.to_dict("records")}
         about = [labels.markdown(labels.data_label(first)), first["prediction"], f"{first['snr_shift']:.3g}"]
@@ -148,10 +159,9 @@ def octaves(resolution: int) -> list[tuple[int, int]]:
     return [(start, 2 * start) for start in starts]
 
 
-def octave_power(images: np.ndarray, of_data: np.ndarray | None = None) -> np.ndarray:
-    """The power of images (n, R, R, 3) uint8 in every octave; of `of_data`, a spectrum, instead where that is given."""
-    power = radial_power_spectrum(images)[1] if of_data is None else of_data
-    return np.array([power[first:last].mean() for first, last in octaves(images.shape[1])])
+def octave_power(spectrum: tuple[np.ndarray, np.ndarray], resolution: int) -> np.ndarray:
+    """The mean power in every octave, of (frequencies, power)."""
+    return np.array([spectrum[1][first:last].mean() for first, last in octaves(resolution)])
 
 
 def lost_at(settings: Settings, images: np.ndarray) -> np.ndarray:
@@ -174,7 +184,7 @@ def draw(
     octave is lost. `runs` are those with a tilt, of all seeds, with their samples and data. Returns the figure and its
     caption."""
     distances = table[table["metric"] == FRECHET]
-    usual = distances["snr_shift"].mode().iloc[0]
+    usual = distances.groupby("dataset")["snr_shift"].agg(lambda shifts: shifts.mode().iloc[0])
     panels = list(distances.groupby(["dataset", "prediction", "loss"], sort=False))
     datasets = labels.distinct(run.dataset for run in runs)
     figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
@@ -182,7 +192,7 @@ def draw(
     for axis, (_, part) in zip(
         top.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
     ):
-        draw_distances(axis, part, usual)
+        draw_distances(axis, part, usual[part["dataset"].iloc[0]])
     handles = {
         text: handle for axis in top.axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -192,7 +202,7 @@ def draw(
         own = [
             (run, drawn, data)
             for run, drawn, data in zip(runs, samples, images, strict=True)
-            if run.dataset == dataset and shift_of(run) == usual
+            if run.dataset == dataset and families.snr_shift(run.process, run.resolution) == usual[dataset]
         ]
         draw_octaves(below[2 * number], below[2 * number + 1], own)
     for axis in figure.axes:
@@ -204,24 +214,18 @@ def draw(
     caption = (
         "Is coarse to fine better? Above: distance (smaller is better) against the spectral tilt p of the process, by"
         f" sampler; {several}. p = 0 is DDPM, p = 1 gives all frequencies the same SNR at every timestep, p < 0 loses"
-        f" fine detail even earlier than DDPM. All have the mean log SNR of the same schedule, δ = {usual:.3g}; hollow:"
-        " the first sampler with another δ. Below, for each data set: power of the runs' own samples over that of the"
-        " data by octave (waves across the image), and the timestep at which each octave's SNR passes 1 on its way to"
-        " noise."
+        f" fine detail even earlier than DDPM. All have the mean log SNR of the same schedule, δ ="
+        f" {labels.either(f'{each:.3g}' for each in usual)}; hollow: the first sampler with another δ."
+        " Below, for each data set: power of the runs' own samples over that of the data by octave (waves across the"
+        " image), and the timestep at which each octave's SNR passes 1 on its way to noise."
         f" Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
     )
     return figure, caption
 
 
-def shift_of(run: Settings) -> float:
-    return families.snr_shift(run.process, run.resolution)
-
-
 def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
     """A line for each sampler at the usual δ; the first sampler's distances at other shifts as hollow marks."""
-    for number, (_, rows) in enumerate(
-        part[part["snr_shift"] == usual].groupby(["sampler", "grid", "n_steps"], sort=False)
-    ):
+    for number, (key, rows) in enumerate(part[part["snr_shift"] == usual].groupby("comparison", sort=False)):
         rows = rows.sort_values("snr_tilt")
         colour, dashes = LOOKS[number % len(LOOKS)]
         half = (rows["high"] - rows["low"]).fillna(0) / 2
@@ -230,7 +234,7 @@ def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
             marker="o", markersize=3, elinewidth=0.8, label=labels.verbatim(sampler_label(rows.iloc[0])),
         )  # fmt: skip
         if number == 0:
-            others = part[(part["snr_shift"] != usual) & (part["sampler"] == rows["sampler"].iloc[0])]
+            others = part[(part["snr_shift"] != usual) & (part["comparison"] == key)]
             axis.plot(others["snr_tilt"], others["mean"], "o", color=colour, markerfacecolor="none", markersize=5)
             for one in others.to_dict("records"):
                 axis.annotate(f"δ={one['snr_shift']:.2g}", (one["snr_tilt"], one["mean"]), (4, 3), fontsize=5.5,
@@ -246,17 +250,19 @@ def draw_octaves(power_axis: Axes, order_axis: Axes, own: Sequence[tuple[Setting
     rows: dict[tuple[str, float], list[np.ndarray]] = {}
     order: dict[float, np.ndarray] = {}
     resolution, data = own[0][0].resolution, own[0][2]
-    of_data = octave_power(data, power_of_data(data, 10_000)[1])
+    of_data = octave_power(power_of_data(data, 10_000), resolution)
     for run, drawn, _ in own:
         p = float(run.process.snr_tilt or 0)
-        rows.setdefault((run.process.prediction, p), []).append(octave_power(drawn) / of_data)
+        rows.setdefault((run.process.prediction, p), []).append(
+            octave_power(radial_power_spectrum(drawn), resolution) / of_data
+        )
         if p not in order:
             order[p] = lost_at(run, data)
     predictions = labels.distinct(prediction for prediction, _ in rows)
     for k, (first, last) in enumerate(octaves(resolution)):
         colour = LOOKS[(k + 1) % len(LOOKS)][0]
         text = f"{first}" if last == first + 1 else f"{first} to {last - 1}"
-        for prediction, marker in zip(predictions, "os^v", strict=False):
+        for prediction, marker in zip(predictions, itertools.cycle("os^v"), strict=False):
             tilts = sorted(p for name, p in rows if name == prediction)
             means = [np.mean(rows[prediction, p], axis=0)[k] for p in tilts]
             power_axis.plot(tilts, means, color=colour, marker=marker, markersize=3, linewidth=1,

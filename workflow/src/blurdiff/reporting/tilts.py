@@ -32,7 +32,8 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         of_tilt.plot(time, found.p, color=colour, linestyle=line_style(dashes))
         of_level.plot(time, found.mean, color=colour, linestyle=line_style(dashes))
         last = min(int((found.strongest > 0).sum()), len(time) - 1)
-        ends.append(f"{labels.markdown(name)}: {found.p[last]:.3f}")
+        never = " (it does not fall so far)" if found.strongest[-1] > 0 else ""
+        ends.append(f"{labels.markdown(name)}: {found.p[last]:.3f}{never}")
     for at, text in ((0, "DDPM"), (1, "the same SNR at all frequencies")):
         of_tilt.axhline(at, color=GREY, linewidth=0.7)
         of_tilt.annotate(text, (1, at), ha="right", va="bottom", fontsize=6, color=GREY)
