@@ -36,7 +36,7 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         ends.append(f"{labels.markdown(name)}: {found.p[last]:.3f}{never}")
     for at, text in ((0, "DDPM"), (1, "the same SNR at all frequencies")):
         of_tilt.axhline(at, color=GREY, linewidth=0.7)
-        of_tilt.annotate(text, (1, at), ha="right", va="bottom", fontsize=6, color=GREY)
+        of_tilt.annotate(text, (0, at), ha="left", va="bottom", fontsize=6, color=GREY)
     of_level.axhline(0, color=GREY, linewidth=0.7)
     of_tilt.set(xlabel="timestep $i/N$", ylabel="tilt $p$")
     of_level.set(xlabel="timestep $i/N$", ylabel="mean log SNR")
