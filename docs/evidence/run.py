@@ -109,9 +109,16 @@ def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
 
 
 def keep_figure(path: Path, folder: Path) -> None:
-    """Copy a figure or its caption; a picture of more than a megabyte, which does not belong in git, becomes a WebP."""
+    """Copy a figure or its caption.
+
+    A picture of more than a megabyte, which does not belong in git, becomes a WebP. The caption of a table's figure
+    (failures, tilt), which has the table's name, follows the table.
+    """
+    kept = folder / path.name
     if path.suffix == ".png" and path.stat().st_size > 1_000_000:
-        Image.open(path).convert("RGB").save(folder / f"{path.stem}.webp", quality=88, method=6)
+        Image.open(path).convert("RGB").save(kept.with_suffix(".webp"), quality=88, method=6)
+    elif kept.exists():
+        kept.write_text(f"{kept.read_text()}\n{path.read_text()}")
     else:
         shutil.copyfile(path, folder / path.name)
 

@@ -1,6 +1,7 @@
 """docs/evidence/run.py on a toy: stopped by its time limit, continued, and what it keeps."""
 
 import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -64,3 +65,19 @@ def test_photographs_are_not_kept(tmp_path, figure):
     refused = evidence(tmp_path)
     assert refused.returncode == 1
     assert refused.stderr == f"error: toy.yaml: figures.{figure} shows photographs of the data set; remove it\n"
+
+
+def test_caption_follows_the_table_of_the_same_name(tmp_path):
+    spec = importlib.util.spec_from_file_location("run", ROOT / "docs/evidence/run.py")
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/tilt.md").write_text("How far.\n")
+    (tmp_path / "figures/figure1.md").write_text("A way.\n")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "tilt.md").write_text("| p |\n")
+    for name in ("tilt.md", "figure1.md"):
+        run.keep_figure(tmp_path / "figures" / name, kept)
+    assert (kept / "tilt.md").read_text() == "| p |\n\nHow far.\n"
+    assert (kept / "figure1.md").read_text() == "A way.\n"
