@@ -5,10 +5,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from blurdiff.cli import main
-from blurdiff.reporting import tables
+from blurdiff.reporting import inputs, tables
 
 
 @pytest.fixture
@@ -236,3 +238,12 @@ def test_a_label_is_text_in_markdown_and_csv(settings, write_evaluation, make_ta
     header = next(line for line in markdown.splitlines() if line.startswith("|"))
     assert header == f"| f(N) | f_type | {escaped}: FD-EfficientNet-Lite0 |"
     assert markdown.count(escaped) == 2  # in the caption too
+
+
+def test_a_run_may_be_called_as_pandas_calls_nothing(tmp_path):
+    pd.DataFrame({"run": ["None", "NA", "null"], "value": [1.0, np.nan, 3.0]}).to_csv(tmp_path / "a.csv", index=False)
+    table = inputs.read_csv(tmp_path / "a.csv", "run again")
+    assert table["run"].tolist() == ["None", "NA", "null"]
+    assert table["value"].isna().tolist() == [False, True, False]
+    (tmp_path / "b.csv").write_text("iteration,loss\n1,nan\n2,0.5\n")
+    assert inputs.read_csv(tmp_path / "b.csv", "run again")["loss"].dtype == float

@@ -142,12 +142,18 @@ def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarra
     return Process(matrix, torch.from_numpy(noise), torch.from_numpy(blur), grid, **rest)
 
 
+def basis_of(settings: ProcessConfig, resolution: int) -> Basis:
+    """The basis of a config's resolved `process` section, of a family that has a choice."""
+    scale = scale_of(settings, resolution)
+    return make_basis(settings.basis, resolution, settings.sigma, settings.border, scale)
+
+
 def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
     """The paper's process and all that differs from it by schedule, basis, direction or mode order; f = 0 is DDPM, and
     with a tilt it is a process that orders the modes by their power S (1, R, R) in the images."""
-    scale = scale_of(settings, resolution)
-    basis = make_basis(settings.basis, resolution, settings.sigma, settings.border, scale)
-    log_D = apply_direction(log_attenuation(basis, settings, scale), settings.direction, settings.floor)
+    basis = basis_of(settings, resolution)
+    log_D = log_attenuation(basis, settings, scale_of(settings, resolution))
+    log_D = apply_direction(log_D, settings.direction, settings.floor)
     if settings.mode_order not in MODE_ORDERS:
         raise UserError(f"process.mode_order: {settings.mode_order!r} is not one of {', '.join(MODE_ORDERS)}")
     if settings.mode_order == "released":
@@ -164,7 +170,7 @@ def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int, powe
 
 def shaped_noise(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
     """DDPM with noise that is not white: √Ā = √ᾱ_i and σ_i² = (1 − ᾱ_i) w, see `noise_shape`."""
-    basis = make_basis(settings.basis, resolution, settings.sigma, settings.border)
+    basis = basis_of(settings, resolution)
     noise = shifted(torch.from_numpy(noise_table(settings)), snr_shift(settings, resolution)).numpy()
     still = np.zeros_like(noise)
     variance = torch.from_numpy(-np.expm1(noise))

@@ -130,11 +130,12 @@ def read_history(path: str | Path, settings: Mapping) -> pd.DataFrame:
 
 
 def read_csv(path: str | Path, advice: str) -> pd.DataFrame:
-    """The table of a CSV file that ends in a whole line; UserError with `advice` when it is none."""
+    """The table of a CSV file that ends in a whole line; UserError with `advice` when it is none. Runs may be called
+    NA or None, so that only an empty field and nan are no value."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         if not text.endswith("\n"):
             raise ValueError("its last line is not whole")
-        return pd.read_csv(io.StringIO(text))
+        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=["", "nan"])
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"cannot read {path}: {error}; {advice}") from error

@@ -165,16 +165,15 @@ def octave_power(spectrum: tuple[np.ndarray, np.ndarray], resolution: int) -> np
 
 
 def lost_at(settings: Settings, images: np.ndarray) -> np.ndarray:
-    """The timestep at which each octave's SNR passes 1, the median over its modes, for the power of `images`.
-
-    Mode (m, n), counted from 0, has half of √((m + 1)² + (n + 1)²) waves across the image.
-    """
-    power = families.power_of(settings.process, images)
-    process = families.build_process(settings.process, settings.resolution, power=power)
-    half = (np.arange(settings.resolution) + 1) / 2
-    waves = np.hypot(half[:, None], half)
-    crossing = snr_crossings(process, power)[0].numpy()
-    return np.array([np.median(crossing[(waves >= a) & (waves < b)]) for a, b in octaves(settings.resolution)])
+    """The timestep at which each octave's SNR passes 1, the median over its modes (NaN where there is none), for the
+    power of `images`. A mode of the basis has √(λ_m + λ_n)/2π waves per pixel."""
+    process, resolution = settings.process, settings.resolution
+    power = families.power_of(process, images)
+    crossing = snr_crossings(families.build_process(process, resolution, power=power), power)[0].numpy()
+    laplacian = families.basis_of(process, resolution).laplacian
+    waves = np.sqrt(laplacian[:, None] + laplacian) * resolution / (2 * np.pi)
+    inside = [crossing[(waves >= first) & (waves < last)] for first, last in octaves(resolution)]
+    return np.array([np.median(each) if each.size else np.nan for each in inside])
 
 
 def draw(
@@ -224,7 +223,7 @@ def draw(
 
 
 def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
-    """A line for each sampler at the usual δ; the first sampler's distances at other shifts as hollow marks."""
+    """A line for each sampler at the usual δ; the first sampler's distances at other shifts as hollow marks, joined."""
     for number, (key, rows) in enumerate(part[part["snr_shift"] == usual].groupby("comparison", sort=False)):
         rows = rows.sort_values("snr_tilt")
         colour, dashes = LOOKS[number % len(LOOKS)]
@@ -235,9 +234,10 @@ def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
         )  # fmt: skip
         if number == 0:
             others = part[(part["snr_shift"] != usual) & (part["comparison"] == key)]
-            axis.plot(others["snr_tilt"], others["mean"], "o", color=colour, markerfacecolor="none", markersize=5)
-            for one in others.to_dict("records"):
-                axis.annotate(f"δ={one['snr_shift']:.2g}", (one["snr_tilt"], one["mean"]), (4, 3), fontsize=5.5,
+            for other, line in others.sort_values("snr_tilt").groupby("snr_shift"):
+                axis.plot(line["snr_tilt"], line["mean"], "o-", color=colour, markerfacecolor="white", markersize=4,
+                          linewidth=0.5)  # fmt: skip
+                axis.annotate(f"δ={other:.3g}", (line["snr_tilt"].iloc[-1], line["mean"].iloc[-1]), (4, 3), fontsize=5.5,
                               textcoords="offset points", color=GREY)  # fmt: skip
     first = part.iloc[0]
     axis.set(xlabel="tilt $p$", ylabel=first["name"])
