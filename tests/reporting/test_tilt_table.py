@@ -71,7 +71,7 @@ def test_without_a_tilt_there_is_nothing_to_show(settings, write_evaluation):
 @pytest.mark.parametrize("basis", ["gaussian-blur", "dct", "haar"])
 @pytest.mark.parametrize(("p", "order"), [(-1.0, -1), (0.0, -1), (1.0, 0), (2.0, 1)])
 def test_the_order_in_which_octaves_are_lost(settings, p, order, basis):
-    """Detail first without a tilt; all at once with equal SNR; coarse waves first beyond. Of Haar's wavelets, none is so
+    """Detail first without a tilt; all at once with equal SNR; coarse waves first beyond. No wavelet of Haar's is as
     short as the finest octave's waves."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(200, 16, 16, 3)).cumsum(1).cumsum(2)

@@ -235,9 +235,10 @@ def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
         if number == 0:
             others = part[(part["snr_shift"] != usual) & (part["comparison"] == key)]
             for other, line in others.sort_values("snr_tilt").groupby("snr_shift"):
+                end = line.iloc[-1]
                 axis.plot(line["snr_tilt"], line["mean"], "o-", color=colour, markerfacecolor="white", markersize=4,
                           linewidth=0.5)  # fmt: skip
-                axis.annotate(f"δ={other:.3g}", (line["snr_tilt"].iloc[-1], line["mean"].iloc[-1]), (4, 3), fontsize=5.5,
+                axis.annotate(f"δ={other:.3g}", (end["snr_tilt"], end["mean"]), (4, 3), fontsize=5.5,
                               textcoords="offset points", color=GREY)  # fmt: skip
     first = part.iloc[0]
     axis.set(xlabel="tilt $p$", ylabel=first["name"])
