@@ -114,12 +114,15 @@ def test_the_figure_has_a_panel_for_each_prediction(settings, write, runs_with_f
     samples = [np.load(path)["arr_0"] for path in files["samples"]]
     images = [np.load(path) for path in files["images"]]
     figure, caption = tilt.draw(tilt.summarise(evaluations), runs, samples, images)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles[:2] == ["bedroom (synthetic)\nepsilon", "bedroom (synthetic)\nv"]
-    line = figure.axes[0].get_lines()[0]
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert list(panels)[:2] == ["bedroom (synthetic)\nepsilon", "bedroom (synthetic)\nv"]
+    line = panels["bedroom (synthetic)\nepsilon"].get_lines()[0]
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([-1, 0], [10, 12])
     assert "mean over 2 seeds" in caption
+    for metric in ("precision", "recall", "density", "coverage"):  # for both predictions, at the shift that most have
+        lines = [list(bars.lines[0].get_xdata()) for bars in panels[f"{metric} →"].containers]
+        assert lines == [[-1, 0], [-1, 0]]
     # Three octaves of 8 pixels, each with a line: the first wave is the last to go.
-    ends = [line.get_ydata()[1] for line in figure.axes[3].get_lines()]
+    ends = [line.get_ydata()[1] for line in panels["order in which octaves are lost"].get_lines()]
     assert len(ends) == 3
     assert ends == sorted(ends, reverse=True)

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -179,15 +179,18 @@ def lost_at(settings: Settings, images: np.ndarray) -> np.ndarray:
 def draw(
     table: pd.DataFrame, runs: Sequence[Settings], samples: Sequence[np.ndarray], images: Sequence[np.ndarray]
 ) -> tuple[Figure, str]:
-    """Distance against p, a panel for each data set and prediction; power of the samples by octave; and when each
-    octave is lost. `runs` are those with a tilt, of all seeds, with their samples and data. Returns the figure and its
-    caption."""
+    """Distance against p, a panel for each data set and prediction; other metrics; power of the samples by octave; and
+    when each octave is lost. `runs` are those with a tilt, of all seeds, with their samples and data. Returns the
+    figure and its caption."""
     distances = table[table["metric"] == FRECHET]
     usual = distances.groupby("dataset")["snr_shift"].agg(lambda shifts: shifts.mode().iloc[0])
     panels = list(distances.groupby(["dataset", "prediction", "loss"], sort=False))
     datasets = labels.distinct(run.dataset for run in runs)
-    figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    own = table[table["comparison"].str.startswith("0 ") & (table["snr_shift"] == table["dataset"].map(usual))]
+    shown = [name for name in labels.distinct(own["metric"]) if METRICS[name].better == "higher"]
+    heights = [2.4, 1.5 * len(datasets) * bool(shown), 2.1]
+    figure = Figure(figsize=(TEXT_WIDTH, sum(heights)), layout="constrained")
+    top, *middle, bottom = figure.subfigures(2 + bool(shown), 1, height_ratios=list(filter(None, heights)))
     for axis, (_, part) in zip(
         top.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
     ):
@@ -196,14 +199,18 @@ def draw(
         text: handle for axis in top.axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     top.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    between = middle[0].subplots(len(datasets), len(shown), squeeze=False, sharex=True) if shown else []
     below = bottom.subplots(1, 2 * len(datasets), squeeze=False)[0]
     for number, dataset in enumerate(datasets):
-        own = [
+        for name, axis in zip(shown, between[number] if shown else [], strict=True):
+            draw_metric(axis, own[(own["dataset"] == dataset) & (own["metric"] == name)])
+            axis.set_xlabel("tilt $p$" if dataset == datasets[-1] else "")
+        drawn_from = [
             (run, drawn, data)
             for run, drawn, data in zip(runs, samples, images, strict=True)
             if run.dataset == dataset and families.snr_shift(run.process, run.resolution) == usual[dataset]
         ]
-        draw_octaves(below[2 * number], below[2 * number + 1], own)
+        draw_octaves(below[2 * number], below[2 * number + 1], drawn_from)
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     seeds = len({run.seed for run in runs})
@@ -215,8 +222,9 @@ def draw(
         f" sampler; {several}. p = 0 is DDPM, p = 1 gives all frequencies the same SNR at every timestep, p < 0 loses"
         f" fine detail even earlier than DDPM. All have the mean log SNR of the same schedule, δ ="
         f" {labels.either(f'{each:.3g}' for each in usual)}; hollow: the first sampler with another δ."
-        " Below, for each data set: power of the runs' own samples over that of the data by octave (waves across the"
-        " image), and the timestep at which each octave's SNR passes 1 on its way to noise."
+        " Below, for each data set: other metrics of the runs' own samples, larger is better, with the same intervals;"
+        " the power of these samples over that of the data by octave (waves across the"
+        " image); and the timestep at which each octave's SNR passes 1 on its way to noise."
         f" Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
     )
     return figure, caption
@@ -246,6 +254,22 @@ def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
     axis.label_outer()
 
 
+def draw_metric(axis: Axes, part: pd.DataFrame) -> None:
+    """One metric of the runs' own samples, a line for each prediction, drawn as in `draw_octaves`."""
+    for (_, rows), (line, marker) in zip(part.groupby(["prediction", "loss"], sort=False), styles(), strict=False):
+        rows = rows.sort_values("snr_tilt")
+        half = (rows["high"] - rows["low"]).fillna(0) / 2
+        axis.errorbar(rows["snr_tilt"], rows["mean"], yerr=half, color=LOOKS[0][0], linestyle=line, marker=marker,
+                      markersize=3, linewidth=1, elinewidth=0.8, capsize=2)  # fmt: skip
+    axis.set_title(f"{part['name'].iloc[0]} →", fontsize=7)
+    axis.set_ylim(bottom=0)
+
+
+def styles() -> Iterator[tuple[str, str]]:
+    """A line and a marker for each prediction."""
+    return zip(itertools.chain("-", itertools.repeat(":")), itertools.cycle("os^v"), strict=False)
+
+
 def draw_octaves(power_axis: Axes, order_axis: Axes, own: Sequence[tuple[Settings, np.ndarray, np.ndarray]]) -> None:
     """Power by octave and the timestep at which each is lost, a line for each octave, against p."""
     rows: dict[tuple[str, float], list[np.ndarray]] = {}
@@ -263,11 +287,11 @@ def draw_octaves(power_axis: Axes, order_axis: Axes, own: Sequence[tuple[Setting
     for k, (first, last) in enumerate(octaves(resolution)):
         colour = LOOKS[(k + 1) % len(LOOKS)][0]
         text = f"{first}" if last == first + 1 else f"{first} to {last - 1}"
-        for prediction, marker in zip(predictions, itertools.cycle("os^v"), strict=False):
+        for prediction, (line, marker) in zip(predictions, styles(), strict=False):
             tilts = sorted(p for name, p in rows if name == prediction)
             means = [np.mean(rows[prediction, p], axis=0)[k] for p in tilts]
             power_axis.plot(tilts, means, color=colour, marker=marker, markersize=3, linewidth=1,
-                            linestyle="-" if prediction == predictions[0] else ":")  # fmt: skip
+                            linestyle=line)  # fmt: skip
         order_axis.plot(sorted(order), [order[p][k] for p in sorted(order)], color=colour, marker="o", markersize=3,
                         label=text)  # fmt: skip
     power_axis.axhline(1, color=GREY, linewidth=0.8)
