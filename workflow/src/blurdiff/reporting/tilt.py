@@ -186,7 +186,11 @@ def draw(
     usual = distances.groupby("dataset")["snr_shift"].agg(lambda shifts: shifts.mode().iloc[0])
     panels = list(distances.groupby(["dataset", "prediction", "loss"], sort=False))
     datasets = labels.distinct(run.dataset for run in runs)
-    own = table[table["comparison"].str.startswith("0 ") & (table["snr_shift"] == table["dataset"].map(usual))]
+    own = table[
+        table["comparison"].str.startswith("0 ")
+        & (table["seeds"] > 0)
+        & (table["snr_shift"] == table["dataset"].map(usual))
+    ]
     shown = [name for name in labels.distinct(own["metric"]) if METRICS[name].better == "higher"]
     heights = [2.4, 1.5 * len(datasets) * bool(shown), 2.1]
     figure = Figure(figsize=(TEXT_WIDTH, sum(heights)), layout="constrained")
