@@ -219,6 +219,9 @@ def _check_sampling(settings: Settings, refuse: Refuse) -> None:
         refuse("sampling", "n_strip", f"{sampling.n_strip} is more than shard_size {sampling.shard_size}")
 
 
+UNTRAINED = ("figures.forward", "figures.tilts")  # what shows a process, with no run of it needed
+
+
 def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
     """Every figure, and the study of samplers, shows runs that exist and can be shown there.
 
@@ -231,8 +234,9 @@ def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
         for run in runs:
             if run not in processes:
                 raise UserError(f"{name}: {key}: no run is named {run!r}; there are {', '.join(processes)}")
-            if processes[run]["family"] == "ihdm" and key != "figures.forward":
-                raise UserError(f"{name}: {key}: {run} (ihdm) is a forward process only; show it in figures.forward")
+            if processes[run]["family"] == "ihdm" and key not in UNTRAINED:
+                places = " or ".join(UNTRAINED)
+                raise UserError(f"{name}: {key}: {run} (ihdm) is a forward process only; show it in {places}")
             if processes[run].of_images and key == "figures.factor":
                 raise UserError(f"{name}: {key}: {run} takes its process from the images, and this figure has none")
     for run in study["runs"]:
