@@ -9,7 +9,7 @@ from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
-FAMILIES = {"blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
+FAMILIES = {"shaped-noise": "shaped noise", "blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
 PREDICTIONS = {"gaussian": "Gaussian prior"}
 BASES = {"dct": "DCT basis", "dst": "DST basis", "haar": "Haar basis", "pixel": "pixel basis"}
 # What names a run in words of its own; every other process key is told only where runs differ in it.

@@ -12,6 +12,8 @@ from blurdiff.reporting import labels
 from blurdiff.reporting.curves import legend_below, legend_handles
 from blurdiff.reporting.style import GREY, TEXT_WIDTH, line_style, looks
 
+SHOWN = 6  # where the axis of p ends, unless an image is lost further out: beyond, most modes have nothing left
+
 
 def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure, str]:
     """The tilt p and the mean log SNR of each run's process against i/N, for the power of its own data.
@@ -22,7 +24,7 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
     figure = Figure(figsize=(TEXT_WIDTH, 2.3), layout="constrained")
     of_tilt, of_level = figure.subplots(1, 2)
     look = looks(runs, names)
-    ends = []
+    ends, shown = [], SHOWN
     for run, name, data in zip(runs, names, images, strict=True):
         power = power_of(run["process"], data)
         process = build_process(run["process"], run["resolution"], power=power)
@@ -32,11 +34,14 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         of_tilt.plot(time, found.p, color=colour, linestyle=line_style(dashes))
         of_level.plot(time, found.mean, color=colour, linestyle=line_style(dashes))
         last = min(int((found.strongest > 0).sum()), len(time) - 1)
+        shown = max(shown, 1.2 * abs(found.p[last])) if found.strongest[-1] <= 0 else shown
         never = " (it does not fall so far)" if found.strongest[-1] > 0 else ""
         ends.append(f"{labels.markdown(name)}: {found.p[last]:.3f}{never}")
-    for at, text in ((0, "DDPM"), (1, "the same SNR at all frequencies")):
+    for at, text, where in ((0, "DDPM", "top"), (1, "the same SNR at all frequencies", "bottom")):
         of_tilt.axhline(at, color=GREY, linewidth=0.7)
-        of_tilt.annotate(text, (0, at), ha="left", va="bottom", fontsize=6, color=GREY)
+        of_tilt.annotate(text, (0, at), ha="left", va=where, fontsize=6, color=GREY)
+    low, high = of_tilt.get_ylim()
+    of_tilt.set_ylim(max(low, -shown), min(high, shown))
     of_level.axhline(0, color=GREY, linewidth=0.7)
     of_tilt.set(xlabel="timestep $i/N$", ylabel="tilt $p$")
     of_level.set(xlabel="timestep $i/N$", ylabel="mean log SNR")
