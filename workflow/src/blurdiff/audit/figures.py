@@ -60,7 +60,7 @@ def operator_figure(resolution: int, n_timesteps: int) -> Figure:
     difference = 0.5 + GAIN * (released - blurred)
 
     figure = Figure(figsize=(TEXT_WIDTH, 5.7), layout="constrained")
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.1, 1.1, 0.95])
+    top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=[1.1, 1.1, 0.95])[:, 0]
     width = operators.equivalent_blur(settings["sigma"], total)
     pictures = {
         "test image": image,
@@ -109,7 +109,7 @@ def gaussian_figure(curves: pd.DataFrame) -> Figure:
     by_process = dict(list(curves.groupby(PROCESS_KEYS, sort=False)))
     blocks = [[key for key in by_process if (key[0] == "log") == log] for log in (False, True)]
     figure = Figure(figsize=(TEXT_WIDTH, 1.25 * len(grids) + 1.0), layout="constrained")
-    charts, bottom = figure.subfigures(2, 1, height_ratios=[1.25 * len(grids) + 0.4, 0.5])
+    charts, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.25 * len(grids) + 0.4, 0.5])[:, 0]
     parts = charts.subfigures(1, 2, width_ratios=[len(block) + 0.6 for block in blocks])
     for part, block in zip(parts, blocks, strict=True):
         panels = part.subplots(len(grids), len(block), sharex=True, sharey="row", squeeze=False)

@@ -12,6 +12,7 @@ true standard deviation is the sampler's own error (discrete steps, and the star
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from blurdiff.diffusion.process import Process
 from blurdiff.diffusion.timesteps import GRIDS, snr_crossings, step_grid
 
 # Process keys of every row of the experiment; what is not named is the paper's.
-PROCESSES = [
+PROCESSES: list[dict[str, Any]] = [
     {"f_type": "none"},
     LOG,
     QUARTIC,

@@ -72,7 +72,7 @@ def mode_order(audit: Audit) -> list[Measurement]:
     paper = operators.eigenvalues(settings, R, "paper")[0]
     released = operators.eigenvalues(settings, R, "released")
     coarse = np.argsort(-paper, axis=None)[: R * R // 10]
-    ranks = [np.argsort(np.argsort(D, axis=None)) for D in (paper, released[0])]
+    one, other = (np.argsort(np.argsort(D, axis=None)) for D in (paper, released[0]))
     quantity = "largest |operator − direct convolution| on a random image in [0, 1]"
     return [
         Measurement(f"{quantity}: released, 3 channels", error("released", 3), "of the image range"),
@@ -86,7 +86,7 @@ def mode_order(audit: Audit) -> list[Measurement]:
             "quartic 0.140625",
         ),
         Measurement("largest |D released − D paper|", float(np.abs(released - paper).max())),
-        Measurement("rank correlation of D released (red) with D paper", float(np.corrcoef(*ranks)[0, 1])),
+        Measurement("rank correlation of D released (red) with D paper", float(np.corrcoef(one, other)[0, 1])),
         Measurement("mean D of the coarsest tenth of the modes: paper", float(paper.flat[coarse].mean())),
         Measurement("mean D of the coarsest tenth of the modes: released", float(released[0].flat[coarse].mean())),
     ]
@@ -133,7 +133,7 @@ def kernel_range(audit: Audit) -> list[Measurement]:
 
 
 def eigenvalue_floor(audit: Audit) -> list[Measurement]:
-    d = gaussian_blur(audit.resolution, audit.sigma).attenuation
+    d = np.asarray(gaussian_blur(audit.resolution, audit.sigma).attenuation)
     D = np.outer(d, d)
     low, high = audit.sigma, 10 * audit.sigma  # px; the blur for which the smallest D is 0.03, by bisection
     while high - low > 1e-6:

@@ -8,13 +8,14 @@ channel, so that element k gets the (k mod R²)-th eigenvalue, the modes being s
 import numpy as np
 import scipy.signal
 
+from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import basis, families
 from blurdiff.errors import UserError
 
 SMALLEST = 16  # pixels: the test image has nothing to show below
 
 
-def eigenvalues(settings: dict, resolution: int, mode_order: str, channels: int = 3) -> np.ndarray:
+def eigenvalues(settings: ProcessConfig, resolution: int, mode_order: str, channels: int = 3) -> np.ndarray:
     """D of every mode, (channels, R, R), as `mode_order` ("paper" or "released") hands it to the modes."""
     blur = basis.gaussian_blur(resolution, settings["sigma"], settings["border"])
     log_D = families.log_attenuation(blur, settings)
@@ -23,7 +24,7 @@ def eigenvalues(settings: dict, resolution: int, mode_order: str, channels: int 
     return np.broadcast_to(np.exp(log_D), (channels, resolution, resolution))
 
 
-def apply_operator(image: np.ndarray, settings: dict, mode_order: str, power: float = 1.0) -> np.ndarray:
+def apply_operator(image: np.ndarray, settings: ProcessConfig, mode_order: str, power: float = 1.0) -> np.ndarray:
     """U D^power Uᵀ of an image (C, R, R), channel by channel, in the image's own precision."""
     channels, resolution = len(image), image.shape[-1]
     U = basis.gaussian_blur(resolution, settings["sigma"], settings["border"]).matrix.astype(image.dtype)

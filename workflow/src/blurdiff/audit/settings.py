@@ -1,11 +1,13 @@
 """The processes that the audit compares, as complete process settings."""
 
+from typing import Any
+
 from blurdiff.config.settings import ProcessConfig
 from blurdiff.errors import UserError
 
 # What the released code's defaults give: (σ_max/σ)² for σ = 0.4, so 0.15² / 0.4²; the paper prints 0.14.
-QUARTIC = {"f_type": "quartic", "f_N": 0.140625}
-LOG = {"f_type": "log", "f_N": 0.6}
+QUARTIC: dict[str, Any] = {"f_type": "quartic", "f_N": 0.140625}
+LOG: dict[str, Any] = {"f_type": "log", "f_N": 0.6}
 
 
 def paper_process(**keys) -> ProcessConfig:

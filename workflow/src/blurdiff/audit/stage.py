@@ -44,8 +44,8 @@ def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
         if path.name in group:
             raise UserError(f"--output {path}: {path.name} is asked for twice")
         group[path.name] = path
-    for group, paths in groups.items():
-        missing = [name for name in GROUPS[group] if name not in paths]
+    for name, paths in groups.items():
+        missing = [file for file in GROUPS[name] if file not in paths]
         if missing:
             raise UserError(f"--output: {missing[0]} is made together with {', '.join(paths)}; name it too")
     return groups

@@ -7,6 +7,7 @@ import numpy as np
 
 from blurdiff.audit import gaussian
 from blurdiff.audit.settings import LOG, QUARTIC, paper_process
+from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.process import Process
 
@@ -23,7 +24,7 @@ class Audit:
         """The two processes of the paper's Table 1 with blur, by name."""
         return {"log 0.6": self.build(**LOG), "quartic 0.140625": self.build(**QUARTIC)}
 
-    def settings(self, **keys) -> dict:
+    def settings(self, **keys) -> ProcessConfig:
         return paper_process(n_timesteps=self.n_timesteps, **keys)
 
     def build(self, **keys) -> Process:

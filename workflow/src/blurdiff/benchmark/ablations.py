@@ -117,12 +117,16 @@ def _no_cuda_graphs() -> None:
     def without(function, *, options: dict, **keywords):
         return compile_function(function, options=options | {"triton.cudagraphs": False}, **keywords)
 
-    torch.compile = without
+    torch.compile = without  # type: ignore[assignment]
 
 
 def _no_fused_adam() -> None:
     adam = torch.optim.Adam
-    torch.optim.Adam = lambda parameters, *, fused, **keywords: adam(parameters, **keywords)
+
+    def without(parameters, *, fused: bool, **keywords):
+        return adam(parameters, **keywords)
+
+    torch.optim.Adam = without  # type: ignore[assignment,misc]
 
 
 def _no_cholesky() -> None:
@@ -131,7 +135,7 @@ def _no_cholesky() -> None:
     def refuse(_):
         raise np.linalg.LinAlgError
 
-    np.linalg.cholesky = refuse
+    np.linalg.cholesky = refuse  # type: ignore[assignment]
 
 
 # By the names of rows; the others have settings of their own.

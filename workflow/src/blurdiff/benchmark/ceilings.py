@@ -8,7 +8,7 @@ import torch
 
 from blurdiff.benchmark.rows import CEILINGS, CONVOLUTION, COPY, MATMUL, Bench, Row, Work
 from blurdiff.benchmark.settings import has_bf16
-from blurdiff.runtime.devices import memory_format
+from blurdiff.runtime.devices import CUDNN, memory_format
 
 
 def stages(bench: Bench) -> list[list[Row]]:
@@ -48,8 +48,8 @@ def convolution(device, threads: int, precision: str, images: int) -> Work:
     @torch.inference_mode()
     def call() -> None:
         if device.type == "cuda":
-            torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-            torch.backends.cudnn.benchmark = True
+            CUDNN.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+            CUDNN.benchmark = True
         torch.nn.functional.conv2d(x, weight, padding=1)
 
     flops = 2 * 9 * channels**2 * side**2 * images

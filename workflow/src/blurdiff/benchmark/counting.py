@@ -70,6 +70,6 @@ def _cpu_attention() -> dict:
             def counted(*args, formula=formula, **kwargs):
                 return formula(*args, **kwargs)
 
-            counted._get_raw = True  # it takes the tensors themselves
+            counted._get_raw = True  # type: ignore[attr-defined]  # it takes the tensors themselves
             mapping[operator] = counted
     return mapping

@@ -3,6 +3,7 @@
 import contextlib
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def stages(bench: Bench) -> list[list[Row]]:
     common = images_of(bench)
     inception = {**common, "network": "inception", "weights": bench.weights}
     script = {name: inception[name] for name in ("folder", "n", "weights")}
-    of = {"baseline": PYTORCH_FID, "images_per_item": 1.0}
+    of: dict[str, Any] = {"baseline": PYTORCH_FID, "images_per_item": 1.0}
     rows = [
         Row(INCEPTION, PYTORCH_FID, pytorch_fid_script, script, **of),
         Row(INCEPTION, OURS, ours, inception, tolerance=TOLERANCE, targets=(Target(PYTORCH_FID, 2.0),), **of),

@@ -1,5 +1,7 @@
 """The Fréchet distance of two sets of statistics: ours, and SciPy's sqrtm as pytorch-fid calls it."""
 
+from typing import Any
+
 import numpy as np
 from scipy import linalg
 
@@ -14,7 +16,7 @@ OURS = "ours, symmetric eigenvalues"
 def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
     arguments = {"dimension": bench.size(64, 2048, 2048)}
-    of = {"unit": "distances/s", "baseline": SQRTM, "on_cpu": True}
+    of: dict[str, Any] = {"unit": "distances/s", "baseline": SQRTM, "on_cpu": True}
     target = Target(SQRTM, 5.0)
     return [
         [
@@ -62,7 +64,7 @@ def _work(dimension: int, distance, of_few) -> Work:
     """The distance; and in the note what comes of fewer images than dimensions."""
     a, b = (statistics(dimension, 5 * dimension, seed) for seed in (0, 1))
     few = [statistics(dimension, dimension // 2, seed) for seed in (2, 3)]
-    value = []
+    value: list[float] = []
 
     def call() -> None:
         value[:] = [distance(*a, *b)]

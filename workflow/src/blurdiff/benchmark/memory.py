@@ -41,7 +41,7 @@ class TreeMemory(threading.Thread):
     """While entered, watches the memory of a process and its children; `peak` is the largest sum of their PSS, in
     which a page that several share counts once. 0 where the system does not tell (it is Linux that does)."""
 
-    def __init__(self, pid: int):
+    def __init__(self, pid: int | None):
         super().__init__(daemon=True)
         self.pid, self.peak, self.stop = pid, 0, threading.Event()
 
@@ -59,7 +59,7 @@ class TreeMemory(threading.Thread):
             self.peak = max(self.peak, tree_memory(self.pid))
 
 
-def tree_memory(pid: int) -> int:
+def tree_memory(pid: int | None) -> int:
     """The sum of the PSS (bytes) of a process and all its children; 0 where /proc does not tell."""
     total = 0
     with contextlib.suppress(OSError, ValueError):  # a process may end while it is looked at

@@ -10,13 +10,14 @@ from blurdiff.benchmark.rows import Work
 from blurdiff.config.settings import Settings
 from blurdiff.network.conversion import to_diffusers
 from blurdiff.network.unet import UNet
+from blurdiff.runtime.devices import CUDNN
 
 
 def in_defaults(
     device: torch.device, call: Callable, network: nn.Module, items: int, batch: int, settings: Settings, result=None
 ) -> Work:
     """The work of a network as it is, in PyTorch's defaults: float32, but for convolutions on a GPU."""
-    tf32 = device.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32"
+    tf32 = device.type == "cuda" and CUDNN.conv.fp32_precision == "tf32"
     note = "PyTorch's defaults: convolutions in TF32, matrix products in fp32" if tf32 else ""
     return Work(call, items, "tf32" if tf32 else "fp32", batch, settings.resolution, n_parameters(network), call,
                 result=result, note=note)  # fmt: skip

@@ -12,6 +12,7 @@ import zipfile
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 
 from blurdiff.benchmark.rows import Bench, Row, Target, Work
 from blurdiff.data import lsun
+from blurdiff.data.manifest import Manifest
 from blurdiff.data.preprocess import CHUNK_RECORDS, _reader, preprocess
 from blurdiff.data.sources import open_reader
 from blurdiff.data.synthetic import bedroom
@@ -62,7 +64,7 @@ def _rows(stage: str, arguments: dict, kind: str, path: str, files: str | None =
     """Ours beside torchvision's, which reads no zip but the `files` that are in it; of an LMDB decoding alone too."""
     theirs = TORCHVISION if kind == "lmdb" else IMAGE_FOLDER
     own = {**arguments, "kind": kind, "path": path}
-    of = {"baseline": theirs, "images_per_item": 1.0, "on_cpu": True}
+    of: dict[str, Any] = {"baseline": theirs, "images_per_item": 1.0, "on_cpu": True}
     rows, targets = (
         [Row(stage, theirs, torchvision_loader, {**own, "path": files or path}, **of)],
         [Target(theirs, 1.0)],
@@ -124,7 +126,7 @@ def _work(call, kind: str, path: str, n: int, workers: int, result=None) -> Work
 
 def ours(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
     """The whole stage `preprocess`: start of the processes, checksum, and files synced to the disk included."""
-    manifests = []
+    manifests: list[Manifest] = []
     target = tempfile.mkdtemp(dir=scratch)
 
     def call() -> None:
@@ -158,7 +160,7 @@ def torchvision_loader(device, threads: int, kind: str, path: str, n: int, worke
             images[position : position + len(batch)] = batch.permute(0, 2, 3, 1).numpy()
             position += len(batch)
 
-    work.call, work.result = call, lambda: f"{len(images)} {hashlib.sha256(images).hexdigest()}"
+    work.call, work.result = call, lambda: f"{len(images)} {hashlib.sha256(images.data).hexdigest()}"
     return work
 
 

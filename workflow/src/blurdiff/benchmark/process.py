@@ -5,6 +5,7 @@ where the benchmark's settings are others.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
     settings = bench.settings if bench.quick else settings_for(bench.settings.training.device, PAPER)
     common = {"settings": settings, "batch": bench.size(2, 8, 128)}
-    of = {"baseline": NETWORK, "images_per_item": 1.0}
+    of: dict[str, Any] = {"baseline": NETWORK, "images_per_item": 1.0}
     rows = [Row(STAGE, NETWORK, forward, common, **of)]
     for order in ("paper", "released"):
         arguments = {**common, "order": order}
@@ -49,7 +50,8 @@ def _process(device, settings: Settings, order: str):
 
 def forward(device, threads: int, settings: Settings, batch: int) -> Work:
     """The network, eagerly in float32 as PyTorch's defaults have it."""
-    network = UNet(settings.resolution, **settings.network).to(device, memory_format=memory_format(device)).eval()
+    network = UNet(settings.resolution, **settings.network).eval()
+    network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     x, i = _inputs(device, threads, settings, batch)
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from blurdiff.config.settings import Settings
 
@@ -117,7 +118,7 @@ class Measurement:
     n_bytes: float | None = None  # an item
     peak_memory: int | None = None  # bytes
     memory_kind: str = ""
-    result: object = None
+    result: Any = None  # an array or text
     note: str = ""
     failed: bool = False
 

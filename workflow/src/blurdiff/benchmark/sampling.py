@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -34,7 +35,7 @@ def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
     n_walked = 2 if bench.quick else 10
     common = {"settings": bench.settings, "n_walked": n_walked}
-    of = {"baseline": PLAIN, "unit": "evaluations/s", "images_per_item": 1 / bench.settings.sampling.n_steps}
+    of: dict[str, Any] = {"baseline": PLAIN, "unit": "evaluations/s", "images_per_item": 1 / bench.settings.n_steps}
     rows = [Row(STAGE, PLAIN, plain, common, **of), Row(STAGE, DIFFUSERS, diffusers, common, **of)]
     for name, (own, chosen) in ways(bench.settings, "sampling", bench.quick).items():
         exact = own.sampling.precision == "fp32" and not bench.on_gpu
@@ -95,7 +96,7 @@ def diffusers(device, threads: int, settings: Settings, n_walked: int) -> Work:
 
     network = diffusers_network(settings).to(device).eval()
     n_timesteps, batch = settings.process.n_timesteps, settings.sampling.shard_size
-    scheduler = DDPMScheduler(n_timesteps)
+    scheduler: Any = DDPMScheduler(n_timesteps)  # mypy takes diffusers' stand-ins for its classes
     scheduler.set_timesteps(n_timesteps)
 
     @torch.no_grad()

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from blurdiff.config.runs import complete_settings
 from blurdiff.config.settings import SECTIONS, Settings, with_keys
 
 BLUR = {"f_type": "quartic", "f_N": 0.140625}
 # Of config/config.yaml, which a package does not know.
-SMALL = {
+SMALL: dict[str, Any] = {
     "resolution": 16,
     "process": {**BLUR, "n_timesteps": 200, "beta_1": 0.0005, "beta_N": 0.1, "snr_shift": "auto"},
     "network": {
@@ -20,7 +21,7 @@ SMALL = {
     "sampling": {"shard_size": 192},
 }  # fmt: skip
 # The schema's defaults are the paper's.
-PAPER = {
+PAPER: dict[str, Any] = {
     "resolution": 64,
     "process": BLUR,
     "training": {"iterations": 1, "precision": "bf16"},
@@ -28,7 +29,7 @@ PAPER = {
 }
 
 
-def settings_for(device: str, given: Mapping | None = None, quick: bool = False) -> Settings:
+def settings_for(device: str, given: Mapping[str, Any] | None = None, quick: bool = False) -> Settings:
     """Complete settings of one run: those given, or the default of the device; the device is `device` everywhere.
 
     `quick` cuts batches to 4 images.

@@ -5,6 +5,7 @@ config trains its runs.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def stages(bench: Bench) -> list[list[Row]]:
 def _rows(bench: Bench, settings: Settings) -> list[Row]:
     batch = settings.training.batch_size
     stage = f"training step, batch {batch}"
-    of = {"baseline": PLAIN if bench.on_gpu else DIFFUSERS, "images_per_item": 1.0}
+    of: dict[str, Any] = {"baseline": PLAIN if bench.on_gpu else DIFFUSERS, "images_per_item": 1.0}
     if not bench.on_gpu:
         target = Target(DIFFUSERS, 1.5)
     else:  # of the paper's network: at 16 images a step a ratio, at 128 a share of what the GPU can do
@@ -151,7 +152,7 @@ def _diffusers(device, settings: Settings) -> tuple:
     from diffusers.training_utils import EMAModel
 
     network = diffusers_network(settings).to(device).train()
-    scheduler = DDPMScheduler(settings.process.n_timesteps)
+    scheduler: Any = DDPMScheduler(settings.process.n_timesteps)  # mypy takes diffusers' stand-ins for its classes
     average = EMAModel(network.parameters(), decay=settings.training.ema_decay)
     average.to(device)
 
@@ -184,7 +185,8 @@ class Images(Dataset):
 
 def loader(resolution: int, batch: int, device) -> Iterator:
     """Float batches (B, 3, R, R) in [-1, 1] without end, by a shuffling DataLoader; on a GPU with two workers."""
-    workers = {"num_workers": 2, "persistent_workers": True, "pin_memory": True} if device.type == "cuda" else {}
-    feed = DataLoader(Images(resolution), batch, shuffle=True, drop_last=True, **workers)
+    on_gpu = device.type == "cuda"
+    feed = DataLoader(Images(resolution), batch, shuffle=True, drop_last=True, num_workers=2 * on_gpu,
+                      persistent_workers=on_gpu, pin_memory=on_gpu)  # fmt: skip
     while True:
         yield from feed

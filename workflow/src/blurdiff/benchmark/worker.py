@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 from unittest import mock
 
 import torch
@@ -22,10 +23,11 @@ import torch
 from blurdiff.benchmark.counting import count
 from blurdiff.benchmark.memory import TreeMemory, available, peak_rss
 from blurdiff.benchmark.rows import Measurement, Row, Work
-from blurdiff.runtime.devices import pick_device
+from blurdiff.runtime.devices import CUDNN, pick_device
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LONG_CALL = 3.0
+T = TypeVar("T")
 # What a process tells of a Work, besides its timings.
 DESCRIPTION = ("items", "precision", "batch", "resolution", "parameters", "note")
 
@@ -183,7 +185,7 @@ def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> No
     # A spawned process would spawn its own, too; what is measured shall start them as it does elsewhere.
     multiprocessing.set_start_method(None, force=True)
     works = {row.implementation: _caught(_build, row, device_name, threads) for row in rows}
-    questions = {"describe": _describe, "warm": _warm, "time": _time, "finish": _finish}
+    questions: dict[str, Callable] = {"describe": _describe, "warm": _warm, "time": _time, "finish": _finish}
     with contextlib.suppress(EOFError, OSError):
         while True:
             question, name, *arguments = connection.recv()
@@ -213,9 +215,9 @@ def _build(row: Row, device_name: str, threads: int) -> Work:
         torch.set_num_threads(threads)
         device = torch.device("cpu")
     else:
-        default = torch.backends.cudnn.conv.fp32_precision
+        default = CUDNN.conv.fp32_precision
         device = pick_device(device_name, threads)
-        torch.backends.cudnn.conv.fp32_precision = default
+        CUDNN.conv.fp32_precision = default
     with contextlib.redirect_stderr(io.StringIO()) as log:
         work = row.build(device, threads, **row.arguments)
     work.note = _joined(work.note, *(line[:200] for line in log.getvalue().splitlines() if line.startswith("warning")))
@@ -279,7 +281,7 @@ def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
-def elsewhere(function: Callable, *arguments) -> object:
+def elsewhere(function: Callable[..., T], *arguments) -> T:
     """function(*arguments) in a process of its own; its exceptions are raised here."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

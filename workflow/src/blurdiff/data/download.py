@@ -52,7 +52,7 @@ def source_of(folder: Path, url: str | None, digest: str | None) -> tuple[str, s
     size = None
     if url is None:
         name = lsun_name(folder)
-        if name is None:
+        if not name:
             raise UserError(f"{folder} is not called as LSUN calls its folders (CATEGORY_train_lmdb); give --url")
         url = lsun_address(name)
         if name in LSUN_ARCHIVES and digest is None:
@@ -118,8 +118,7 @@ def download(
 
 def check_digest(path: Path, digest: str | None) -> None:
     """Raise BadArchive unless the file has this digest (MD5 or SHA-256, by its length); None is not checked."""
-    found = digest and file_digest(path, len(digest))
-    if found != digest:
+    if digest and (found := file_digest(path, len(digest))) != digest:
         raise BadArchive(f"its {'MD5' if len(digest) == 32 else 'SHA-256'} is {found}, not {digest}")
 
 

@@ -45,7 +45,7 @@ class Files:
 
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
-        self._found: list[Record] | None = None
+        self._found: list[Record] = []  # until `identify`, which finds one at least
 
     def scan(self) -> Iterator[Record]:
         """All files, in any order; what a record's `place` holds changes whenever the file does."""
@@ -67,7 +67,9 @@ class Files:
     def identify(self) -> dict:
         """Find the pictures. The digest is of all names and places, so that it tells any other state from this one."""
         self.check()
-        found, n_others, others = [], 0, []
+        found: list[Record] = []
+        others: list[str] = []  # the first few
+        n_others = 0
         for record in self.scan():
             if is_picture(record.key):
                 found.append(record)
@@ -93,7 +95,7 @@ class Files:
 
     def records(self, start: int, stop: int, after: str | None = None) -> Iterator[Record]:
         """Those that `identify` found last."""
-        if self._found is None:
+        if not self._found:
             self.identify()
         return iter(self._found[start:stop])
 
@@ -200,7 +202,7 @@ class Zip(Files):
         if size > MAX_BYTES:
             raise CorruptRecord(f"too large: {size:,} bytes")
         signature, *lengths = _LOCAL_HEADER.unpack(self._bytes(_LOCAL_HEADER.size, position))
-        if signature != zipfile.stringFileHeader:
+        if signature != b"PK\3\4":
             raise CorruptRecord("its header in the zip is damaged")
         value = self._bytes(packed_size, position + _LOCAL_HEADER.size + sum(lengths))
         if method == zipfile.ZIP_DEFLATED:

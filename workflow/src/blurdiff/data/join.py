@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import replace
+from typing import Any
 
 from blurdiff.data.manifest import OF_PARTS, Manifest, read_manifest, write_manifest
 from blurdiff.data.preprocess import check_skipped, describe
@@ -11,7 +12,8 @@ from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path, check_room
 from blurdiff.runtime.parallel import progress
 
-OF_ONE_PART = {"part": None, "n_used": None, "skipped": [], "sha256": None}  # what the parts of an array differ in
+# What the parts of an array differ in.
+OF_ONE_PART: dict[str, Any] = {"part": None, "n_used": 0, "skipped": [], "sha256": None}
 
 
 def join(
@@ -43,8 +45,8 @@ def join(
             for path, each in zip(parts, described, strict=True):
                 _append(file, digest, path, each)
                 advance(each.n_used)
-    made = {"n_used": n_used, "skipped": skipped, "sha256": digest.hexdigest()}
-    manifest = replace(first, **dict.fromkeys(OF_PARTS), **made)
+    made: dict[str, Any] = {"n_used": n_used, "skipped": skipped, "sha256": digest.hexdigest()}
+    manifest = replace(first, **made | dict.fromkeys(OF_PARTS))
     write_manifest(manifest_path, manifest)
     return manifest
 

@@ -23,10 +23,10 @@ LSUN_ARCHIVES = {
 LSUN_IMAGES = {"bedroom_train": 3_033_042, "church_outdoor_train": 126_227}
 
 
-def lsun_name(folder: str | os.PathLike) -> str | None:
-    """What LSUN calls the scenes in a folder, church_outdoor_train for church_outdoor_train_lmdb; None if nothing."""
+def lsun_name(folder: str | os.PathLike) -> str:
+    """What LSUN calls the scenes in a folder, church_outdoor_train for church_outdoor_train_lmdb; "" if nothing."""
     match = re.fullmatch(rf"((?:{'|'.join(LSUN_SCENES)})_(?:train|val))_lmdb", Path(folder).name)
-    return match and match[1]
+    return match[1] if match else ""
 
 
 def lsun_address(name: str) -> str:

@@ -11,16 +11,16 @@ OF_PARTS = ("part", "parts", "state")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Of images.npy, or of a part of it. What a file does not name is None (`skipped`: empty)."""
+    """Of images.npy, or of a part of it. What a file does not name is empty: None, "", 0 or []."""
 
-    source: str | None = None  # path of the LMDB, folder or zip
+    source: str = ""  # path of the LMDB, folder or zip
     label: str | None = None  # the data set's name in tables and figures
     synthetic: bool | None = None
-    resolution: int | None = None
+    resolution: int = 0
     crop: str | None = None  # how pictures became square, if not squashed as a whole
     n_keys: int | None = None  # records in the source
     max_images: int | None = None
-    n_used: int | None = None  # images in the array
+    n_used: int = 0  # images in the array
     skipped: list[dict] = field(default_factory=list)  # {key, reason} of each record that does not decode
     sha256: str | None = None  # of the array's bytes in C order, without the npy header
     part: int | None = None  # of a part alone: its number, the number of parts, the source's state

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -76,7 +77,7 @@ def preprocess(
         n_keys = state["entries"]
         n_all = min(n_keys, max_images or n_keys)
         start, stop = k * n_all // parts, (k + 1) * n_all // parts
-        known = {
+        known: dict[str, Any] = {
             "source": os.fspath(source),
             "label": label or Path(source).name,
             "synthetic": synthetic,
@@ -85,7 +86,7 @@ def preprocess(
             "n_keys": n_keys,
             "max_images": max_images,
         }
-        of_part = {"part": k, "parts": parts, "state": state} if part else {}
+        of_part: dict[str, Any] = {"part": k, "parts": parts, "state": state} if part else {}
         if waited and (manifest := _made_meanwhile(output, manifest_path, known | of_part, state)):
             say(f"{output} has been made meanwhile")
             return manifest
@@ -104,8 +105,8 @@ def preprocess(
                                 "correct the path, or get it again")  # fmt: skip
             work.publish(output)
             # After the array: a manifest that is there describes an array that is complete.
-            made = {"n_used": position.images, "skipped": position.skipped, "sha256": work.digest.hexdigest()}
-            manifest = Manifest(**known, **made, **of_part)
+            digest = work.digest.hexdigest()
+            manifest = Manifest(**known, **of_part, n_used=position.images, skipped=position.skipped, sha256=digest)
             write_manifest(manifest_path, manifest)
             work.forget()
     return manifest

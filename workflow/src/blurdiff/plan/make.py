@@ -7,6 +7,7 @@ GPU-hours are not guessed, only the operations are given.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -80,16 +81,23 @@ def time_left(model: Progress, seconds: dict[str, float | None]) -> float | None
     """Seconds until a model is trained: at the rate of its own history, or else as estimated for its jobs."""
     if model.finished or model.left is not None:
         return model.left
-    times = [seconds.get(run) for run in model.runs]
-    return None if None in times else sum(times)
+    return total([seconds.get(run) for run in model.runs])
+
+
+def total(numbers: Sequence[float | None]) -> float | None:
+    """The sum; None where a number is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def stages_of(jobs: list[Job], machine: rates.Machine, resolution: int) -> list[dict]:
     """One entry per rule: jobs, work left, operations, seconds of its devices."""
     stages: dict[str, dict] = {}
     for job in jobs:
-        empty = {"device": "cuda" if job.gpus else "cpu", "jobs": 0, "done": 0, "work": {}, "flops": 0, "seconds": 0.0}
-        stage = stages.setdefault(job.rule, {"rule": job.rule, **empty, "rates": []})
+        stage = stages.setdefault(job.rule, {
+            "rule": job.rule, "device": "cuda" if job.gpus else "cpu", "jobs": 0, "done": 0, "work": {}, "flops": 0,
+            "seconds": 0.0, "rates": [],
+        })  # fmt: skip
         stage["jobs"] += 1
         stage["done"] += job.done
         for work in job.work:
@@ -107,8 +115,9 @@ def totals_of(jobs: list[Job], machine: rates.Machine, resolution: int) -> dict:
     """Operations and hours of all jobs together; None where a rate is missing."""
 
     def hours(of_gpus: bool) -> float | None:
-        chosen = [(job.seconds, job.gpus or job.threads) for job in jobs if (job.gpus > 0) == of_gpus]
-        return None if any(s is None for s, _ in chosen) else sum(s * n for s, n in chosen) / 3600
+        chosen = [job for job in jobs if (job.gpus > 0) == of_gpus]
+        seconds = total([job.seconds and job.seconds * (job.gpus or job.threads) for job in chosen])
+        return None if seconds is None else seconds / 3600
 
     flops = {job: sum(flops_of_work(work, resolution) for work in job.work) for job in jobs}
     return {

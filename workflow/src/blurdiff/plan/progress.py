@@ -51,7 +51,7 @@ def progress_of(config: dict, name: str) -> tuple[list[Progress], dict[tuple[str
             (group for group in groups if group[0].value == need.value and group[0].dataset == need.dataset), None
         )
         same.append(need) if same else groups.append([need])
-    models, left = [], dict.fromkeys((need.run, str(need.seed)) for need in needs)
+    models, left = [], dict.fromkeys(((need.run, str(need.seed)) for need in needs), 0)
     for group in groups:
         longest = max(group, key=lambda need: need.iterations)
         fitting = [model for model in stored if longest.fits(model)]

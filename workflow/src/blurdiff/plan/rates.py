@@ -75,7 +75,7 @@ def measure(work: Work, facts: Facts, seconds: float, compiled: bool) -> Rate | 
     if work.kind == "features":
         return features(settings["evaluation"], settings["resolution"], seconds)
     if work.kind in ("train", "sample"):
-        return steps(settings, work.kind, seconds, compiled)
+        return steps(work.of, work.kind, seconds, compiled)
     section = facts.datasets[work.of].section
     if work.kind == "synthesize":
         draw = timed(lambda: draw_files(section["synthetic"], section["seed"], range(4)), seconds)
@@ -124,7 +124,8 @@ def steps(settings: Settings, kind: str, seconds: float, compiled: bool) -> Rate
 
     def sample(batch: int) -> Callable[[], object]:
         layout = memory_format(device)
-        network = UNet(resolution, **settings["network"]).to(device, memory_format=layout).eval()
+        network = UNet(resolution, **settings["network"]).eval()
+        network.to(device, memory_format=layout)  # type: ignore[call-overload]
         x = torch.randn(batch, 3, resolution, resolution, device=device).contiguous(memory_format=layout)
         i = torch.ones(batch, device=device)
 
@@ -147,7 +148,8 @@ def features(evaluation: dict, resolution: int, seconds: float) -> Rate:
     """The features of an image. Inception's weights are random, so that nothing is downloaded."""
     device = pick_device(evaluation["device"], evaluation["threads"])
     if evaluation["network"] == "inception":
-        bare = build_inception(None).to(device, memory_format=torch.channels_last)
+        bare = build_inception(None)
+        bare.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = FeatureNetwork("inception", 2048, 299, "", device, lambda x: bare(x / 255)[0].flatten(1))
     else:
         network = load_network(evaluation["network"], None, device)
@@ -205,14 +207,14 @@ def seconds_of(job: Job, resolution: int, machine: Machine) -> float | None:
     the job has cores.
     """
     total = machine.start if starts_torch(job) else 0.0
-    for work in job.work:
+    for work in filter(lambda work: work.amount, job.work):
         rate, flops = machine.rates.get(key_of(work)), flops_of_work(work, resolution)
         if rate is None and machine.tflops and flops:
             rate = Rate(flops / work.amount / (machine.tflops * 1e12), "")
-        if rate is None and work.amount:
+        if rate is None:
             return None
         at_once = {"train": max(1, job.gpus), "preprocess": job.threads, "synthesize": job.threads}.get(work.kind, 1)
-        total += work.amount * rate.seconds / at_once if work.amount else 0.0
+        total += work.amount * rate.seconds / at_once
     return total
 
 
@@ -225,17 +227,18 @@ def wall_seconds(jobs: list[Job], machine: Machine) -> float:
     """Seconds until all jobs are done: each starts when its sources are and enough cores and GPUs are free.
 
     A job takes its threads and GPUs, but no more than there are; among those that can start the first in the list does,
-    as Snakemake's own choice is not known beforehand.
+    as Snakemake's own choice is not known beforehand. All must have their `seconds`.
     """
     waiting, done = [job for job in jobs if not job.done], {job for job in jobs if job.done}
     running: list[tuple[float, int, Job]] = []
+    seconds = {job: job.seconds for job in jobs if job.seconds is not None}
     cores, gpus, now = machine.cores, machine.gpus, 0.0
     while waiting or running:
         for job in list(waiting):
             threads, devices = min(job.threads, machine.cores), min(job.gpus, machine.gpus)
             if threads <= cores and devices <= gpus and done.issuperset(job.sources):
                 cores, gpus = cores - threads, gpus - devices
-                heapq.heappush(running, (now + job.seconds, id(job), job))
+                heapq.heappush(running, (now + seconds[job], id(job), job))
                 waiting.remove(job)
         now, _, job = heapq.heappop(running)
         cores, gpus = cores + min(job.threads, machine.cores), gpus + min(job.gpus, machine.gpus)

@@ -20,7 +20,7 @@ def disk(facts: Facts, models: list[Progress]) -> dict[str, dict]:
     Files' headers and everything below a megabyte (tables, figures, logs) are left out; a store on another file system
     than the results costs a second copy of each model, and so does every run but the first of those that share one.
     """
-    config, rows = facts.config, {}
+    config, rows = facts.config, dict[str, dict]()
     results, pixels, sampling = Path(config["results"]), 3 * config["resolution"] ** 2, config["sampling"]
 
     def add(what: str, n_bytes: float, paths: list[Path]) -> None:

@@ -1,11 +1,12 @@
 """How much work each job is: images to read, steps to train, networks to evaluate."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from blurdiff.config.settings import Settings
 from blurdiff.data import sources
 from blurdiff.data.lsun_facts import LSUN_IMAGES, lsun_name
 from blurdiff.diffusion.samplers import evaluations
@@ -27,7 +28,7 @@ class Work(NamedTuple):
     """
 
     kind: str
-    of: object
+    of: Any
     amount: float
 
 
@@ -47,7 +48,7 @@ class Facts:
     """What work depends on: the config, its runs' settings and the iterations that are left of each, its data sets."""
 
     config: dict
-    runs: dict[tuple[str, str], dict]
+    runs: dict[tuple[str, str], Settings]
     left: dict[tuple[str, str], int]
     datasets: dict[str, Dataset]
 
@@ -159,7 +160,7 @@ def sampler_study(facts: Facts, run: str, seed: str) -> list[Work]:
     return [drawn, *compare(facts, len(chosen) * study["n_samples"], len(chosen))]
 
 
-WORK = {
+WORK: dict[str, Callable[..., list[Work]]] = {
     "synthesize": synthesize,
     "preprocess": preprocess,
     "preprocess_part": preprocess,

@@ -48,7 +48,7 @@ def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
             zorder=3,
         )
     axes.set(xlabel="timestep $i$", ylabel="blur schedule $f(i)$", xlim=(0, max(timesteps)))
-    if min(line.get_ydata().min() for line in axes.lines) >= 0:
+    if min(np.min(line.get_ydata()) for line in axes.lines) >= 0:
         axes.set_ylim(bottom=0)
     axes.legend(loc="best", handlelength=2.6)
     seaborn.despine(figure)

@@ -73,10 +73,10 @@ def error_factors(runs: Sequence[Settings]) -> tuple[Figure, str]:
     bar.ax.yaxis.set_major_formatter(lambda decade, _: f"$10^{{{decade:.0f}}}$")
     bar.ax.axhline(0, color="white", linewidth=0.9)
     largest = "; ".join(f"{labels.markdown(name)}: {each.max():.1f}" for name, each in zip(names, values, strict=True))
-    timesteps = labels.either(run.process.n_timesteps for run in shown)
+    n_timesteps = labels.either(run.process.n_timesteps for run in shown)
     caption = (
         "What ε prediction multiplies: an error of ε in a mode is σ/√Ā times as large in the x_0 that follows from it."
-        f" Drawn is this factor at the timesteps i from 1 to N = {timesteps}, for images of {resolution}×{resolution}"
+        f" Drawn is this factor at the timesteps i from 1 to N = {n_timesteps}, for images of {resolution}×{resolution}"
         " pixels. Modes (m, n) are ordered from the coarsest, (0, 0), at the bottom to the finest at the top; those"
         " whose √(m² + n²) has the same whole part are one row, their geometric mean. White line: factor 1."
         f" All factors above {10**TOP:,} have the same colour. Largest value in each panel, as a power of ten:"

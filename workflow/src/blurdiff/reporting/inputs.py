@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from blurdiff.config import made
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.reporting.figures import INPUTS, Figure, function
 from blurdiff.runtime import arrays
@@ -102,7 +103,7 @@ def read_count(path: str | Path, settings: Mapping) -> int:
     return manifest["n_used"]
 
 
-def read_history(path: str | Path, settings: Mapping) -> pd.DataFrame:
+def read_history(path: str | Path, settings: Settings) -> pd.DataFrame:
     """Read history.csv; losses are means since the last row, a quartile's is NaN where no timestep fell into it.
 
     Raises UserError when a column is missing, a number is not one, or the rows end before the training does.

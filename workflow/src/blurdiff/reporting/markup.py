@@ -85,7 +85,7 @@ def csv_table(path: Path, columns: Mapping[str, str]) -> Table:
 def shown(value: object) -> Markup:
     """A cell of a CSV file: four digits of a number, a dash for none."""
     if isinstance(value, float | np.floating):
-        return escape("–" if np.isnan(value) else f"{value:.1f}" if abs(value) >= 100 else f"{value:.4g}")
+        return escape("–" if np.isnan(value) else f"{value:.1f}" if abs(float(value)) >= 100 else f"{value:.4g}")
     return escape(value)
 
 
@@ -99,10 +99,10 @@ def picture_file(path: Path, text: str) -> Picture:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             dpi = image.info.get("dpi", (DPI, DPI))[0]
-            size = [round(pixels * DPI / dpi) for pixels in image.size]
+            width, height = (round(pixels * DPI / dpi) for pixels in image.size)
             if getattr(image, "is_animated", False):
-                return Picture(data_uri(content, image.get_format_mimetype()), *size, text)
-            return Picture(webp(image.convert("RGB"), quality=92, method=2), *size, text)
+                return Picture(data_uri(content, image.get_format_mimetype()), width, height, text)
+            return Picture(webp(image.convert("RGB"), quality=92, method=2), width, height, text)
     except (OSError, SyntaxError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{path} is no whole picture; delete it and run again") from error
 

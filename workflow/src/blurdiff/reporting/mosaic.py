@@ -6,6 +6,7 @@ figure whose pixels are the array's; positions and sizes below are in those pixe
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def put_text(figure: Figure, text: str, x: float, y: float, **style: object) -> 
     Dollar signs are no formulas, unless `style` has `parse_math`: labels are the user's.
     """
     width, height = size(figure)
-    usual = {"va": "center", "ha": "left", "color": INK, "fontsize": 8, "parse_math": False}
+    usual: dict[str, Any] = {"va": "center", "ha": "left", "color": INK, "fontsize": 8, "parse_math": False}
     figure.text(x / width, 1 - y / height, text, **{**usual, **style})
 
 

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import seaborn
@@ -98,7 +99,7 @@ def looks(runs: Sequence[Mapping], labels: Sequence[str]) -> dict[str, tuple[str
     return {label: chosen[label] for label in labels}
 
 
-def line_style(dashes: tuple | str) -> object:
+def line_style(dashes: Sequence) -> tuple[float, Sequence[float]] | Literal["-"]:
     """Seaborn's dashes as matplotlib's linestyle."""
     return (0, dashes) if dashes else "-"
 

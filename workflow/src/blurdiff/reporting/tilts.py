@@ -12,7 +12,7 @@ from blurdiff.reporting import labels
 from blurdiff.reporting.curves import legend_below, legend_handles
 from blurdiff.reporting.style import GREY, TEXT_WIDTH, line_style, looks
 
-SHOWN = 6  # where the axis of p ends, unless an image is lost further out: beyond, most modes have nothing left
+SHOWN = 6.0  # where the axis of p ends, unless an image is lost further out: beyond, most modes have nothing left
 
 
 def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure, str]:
@@ -34,7 +34,7 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         of_tilt.plot(time, found.p, color=colour, linestyle=line_style(dashes))
         of_level.plot(time, found.mean, color=colour, linestyle=line_style(dashes))
         last = min(int((found.strongest > 0).sum()), len(time) - 1)
-        shown = max(shown, 1.2 * abs(found.p[last])) if found.strongest[-1] <= 0 else shown
+        shown = max(shown, 1.2 * abs(float(found.p[last]))) if found.strongest[-1] <= 0 else shown
         never = " (it does not fall so far)" if found.strongest[-1] > 0 else ""
         ends.append(f"{labels.markdown(name)}: {found.p[last]:.3f}{never}")
     for at, text, where in ((0, "DDPM", "top"), (1, "the same SNR at all frequencies", "bottom")):

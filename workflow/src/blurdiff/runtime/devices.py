@@ -5,12 +5,15 @@ import os
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.allocator import keep_freed_memory
 from blurdiff.runtime.gpus import claim
+
+CUDNN: Any = torch.backends.cudnn  # whose types do not know its `conv`
 
 
 def pick_device(name: str, threads: int) -> torch.device:
@@ -36,7 +39,7 @@ def exact_convolutions() -> None:
     """Convolutions of this process in full float32 on a GPU. PyTorch's default is TF32, whose mantissa of 10 bits is
     too coarse for features that agree to 1e-5, and not what `precision: fp32` says. (Matrix products are float32.)
     """
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    CUDNN.conv.fp32_precision = "ieee"
 
 
 @cache  # once a process

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class WorkerDied(UserError):
     """A worker process ended without a word."""
 
 
-def ordered_map(function: Callable, tasks: Iterable, workers: int) -> Iterator:
+def ordered_map(function: Callable, tasks: Iterable, workers: int) -> Generator:
     """Yield function(task) for each task, in order, computed by `workers` processes.
 
     Tasks are drawn lazily, and at most 3 a worker are waiting, running or finished: memory stays constant however slow

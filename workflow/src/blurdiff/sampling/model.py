@@ -1,5 +1,6 @@
 """A trained model, loaded and ready to be asked for ε̄ at any timestep."""
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -14,7 +15,7 @@ from blurdiff.runtime import compiling
 from blurdiff.runtime.devices import memory_format, pick_device
 
 
-def load_denoiser(settings: Settings, model_path: str, threads: int) -> Denoiser:
+def load_denoiser(settings: Settings, model_path: str | os.PathLike, threads: int) -> Denoiser:
     """The model of a run on the device of its sampling section, with `threads` CPU threads.
 
     It is asked in chunks of sampling.batch_size images, compiled where the settings or the device want that.

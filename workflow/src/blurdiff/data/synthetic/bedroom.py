@@ -133,7 +133,8 @@ def _paper(rng: random.Random, base: Colour) -> Material:
     if kind in ("planks", "bricks"):
         base = colour(rng, (0.03, 0.09), (0.1, 0.6), (0.4, 1))
         return Material(kind, [base, darker(base, 0.7)], size, 0.12)
-    colours = [base, tuple(part + (1 - part) * white for part in base)]
+    red, green, blue = (part + (1 - part) * white for part in base)
+    colours = [base, (red, green, blue)]
     return Material(kind, colours if kind == "plain" else [*colours, *tx.palette(rng, 2)], size, 0.035)
 
 

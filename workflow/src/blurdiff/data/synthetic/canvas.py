@@ -17,6 +17,7 @@ from blurdiff.data.synthetic.textures import TILE, Colour, ink, noise_tile
 
 # A function makes a sheet of (width, height) metres with so many pixels a metre.
 Paint = Colour | Image.Image | Callable[[float, float, float], Image.Image]
+Outline = Sequence[tuple[float, float]] | np.ndarray  # corners (n, 2)
 
 X, UP, Z = np.eye(3)
 SUPERSAMPLING, FULL, NEAR = 3, 4.0, 0.05
@@ -53,7 +54,7 @@ class Canvas:
         self.focal = self.size[0] / 2 / math.tan(math.radians(view) / 2)
         self.faces: list[tuple] = []
 
-    def face(self, origin, u, v, paint: Paint, outline: Sequence = SQUARE, relief=FLAT, shines=False, inside=None):
+    def face(self, origin, u, v, paint: Paint, outline: Outline = SQUARE, relief=FLAT, shines=False, inside=None):
         """Add the face origin + a u + b v, for (a, b) in `outline`; an image stands upright when v points upwards.
 
         A face that shines is not lit: its paint is light as the canvas codes it. A `relief` (n, n) multiplies the light
@@ -73,7 +74,7 @@ class Canvas:
             self.face(start, edge, h, ends or sides if k < 2 else sides, relief=relief, inside=inside)
         self.face(origin + h, a, b, top or sides, relief=CUSHION if relief is HANGING else FLAT, inside=inside)
 
-    def billboard(self, foot, width: float, height: float, paint: Paint, outline: Sequence = SQUARE, **look) -> None:
+    def billboard(self, foot, width: float, height: float, paint: Paint, outline: Outline = SQUARE, **look) -> None:
         """Add an upright face turned to the camera, its lower edge centred on `foot`."""
         x, _, z = self.position - foot
         side = np.array([-z, 0.0, x]) * (width / math.hypot(x, z))

@@ -15,7 +15,7 @@ from blurdiff.data.synthetic.textures import Colour, Material, colour, linear, n
 SEASONS = {"summer": 70, "autumn": 17, "winter": 13}
 # How often; hue, saturation and value of the zenith, the horizon, the sun and the sky's light; the sun's strength; how
 # much of the sky is clear of clouds, in standard deviations.
-WEATHERS = {
+WEATHERS: dict[str, tuple] = {
     "clear": (25, ((0.55, 0.62), (0.45, 0.9), (0.45, 0.9)), (0.58, 0.15, 1), (0.1, 0.12, 1), (0.6, 0.2, 0.75),
               (0.8, 1.5), (1.0, 2.2)),
     "clouds": (38, ((0.55, 0.62), (0.45, 0.9), (0.45, 0.9)), (0.58, 0.15, 1), (0.1, 0.12, 1), (0.6, 0.2, 0.75),
@@ -95,8 +95,11 @@ def _ground(rng: random.Random, weather: Weather, position: np.ndarray, rays: np
     points = (position.astype(np.float32)[:, None] - rays * (np.float32(position[1]) / rays[1])).T
     x, _, z = points.T
     stone = linear(colour(rng, (0.05, 0.13), (0.02, 0.25), (0.4, 0.8)))[:, None]
-    grass = {"summer": ((0.2, 0.3), (0.3, 0.6), (0.25, 0.55)), "autumn": ((0.1, 0.18), 0.5, 0.5),
-             "winter": (0.6, 0.04, 0.95) if rng.random() < 0.6 else (0.14, 0.35, 0.5)}[weather.season]  # fmt: skip
+    grass: tuple = {
+        "summer": ((0.2, 0.3), (0.3, 0.6), (0.25, 0.55)),
+        "autumn": ((0.1, 0.18), 0.5, 0.5),
+        "winter": (0.6, 0.04, 0.95) if rng.random() < 0.6 else (0.14, 0.35, 0.5),
+    }[weather.season]
     tone, size = linear(colour(rng, *grass))[:, None], rng.uniform(0.8, 2.5)
     if rng.random() < 0.65:
         tone = np.where((np.abs(x - rng.uniform(-0.3, 0.3) * z) < size) & (z < 0), stone, tone)

@@ -43,7 +43,8 @@ def darker(tone: Colour, factor: float) -> Colour:
 
 def ink(tone: Colour) -> tuple[int, int, int]:
     """A colour as Pillow takes it, 0..255."""
-    return tuple(min(int(part * 255), 255) for part in tone)
+    red, green, blue = (min(int(part * 255), 255) for part in tone)
+    return red, green, blue
 
 
 def linear(tone: Colour) -> np.ndarray:
