@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blurdiff.config import checks
@@ -94,7 +94,7 @@ def shortened(name: str) -> str:
     return f"{name[: NAME_LENGTH - 9]}-{digest}"
 
 
-def run_process(config: dict, run: dict) -> dict:
+def run_process(config: Mapping, run: Mapping) -> dict:
     """The process section with a run's preset and then its own keys laid over it."""
     return {
         **config["process"],
@@ -103,7 +103,7 @@ def run_process(config: dict, run: dict) -> dict:
     }
 
 
-def is_forward_only(config: dict, run: dict) -> bool:
+def is_forward_only(config: Mapping, run: Mapping) -> bool:
     """Whether a run is only shown (figure forward), not trained: IHDM's end is no Gaussian that could be drawn from."""
     return run_process(config, run)["family"] == "ihdm"
 

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
@@ -42,10 +43,11 @@ def read_evaluation(path: str) -> dict:
     Raises UserError when a key is missing or a number is not finite.
     """
     evaluation = records.read_evaluation(path)
-    missing = [key for key in RUN_KEYS if key not in evaluation.run]
+    run = evaluation.run or {}
+    missing = [key for key in RUN_KEYS if key not in run]
     if missing:
         raise UserError(f"{path}: run.{missing[0]} is missing; evaluate the run again")
-    row = {**asdict(evaluation), **evaluation.run, "path": str(path)}
+    row = {**asdict(evaluation), **run, "path": str(path)}
     optional = [key for key in OPTIONAL_NUMBERS if row[key] is not None]
     for key in [*NUMBERS, "f_N", "iterations", "resolution", *optional]:
         if isinstance(row[key], bool) or not isinstance(row[key], int | float) or not math.isfinite(row[key]):
@@ -67,9 +69,15 @@ def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> l
             if (row["run"], row["seed"]) not in own:
                 raise UserError(f"{path}: is of run {row['run']}, seed {row['seed']}, which has no evaluation here")
             drawn = {key: row[key] for key in ("sampler", "grid", "eta", "n_steps")}
-            run = own[row["run"], row["seed"]]
+            run = dict(own[row["run"], row["seed"]])
             made_with = run.get("made_with", {}) | {f"sampling.{key}": value for key, value in drawn.items()}
-            nothing = {"floor_mean": None, "floor_std": None, "floor_n": None, "error": None, "others": {}}
+            nothing: dict[str, Any] = {
+                "floor_mean": None,
+                "floor_std": None,
+                "floor_n": None,
+                "error": None,
+                "others": {},
+            }
             numbers = {key: row[key] for key in ("value", "n_samples", "metric")}
             each = run | drawn | numbers | nothing | {"made_with": made_with, "path": str(path)}
             # Of samplers that differ in what samplers.csv does not hold, the file has several rows in their order.

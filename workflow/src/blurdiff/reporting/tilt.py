@@ -194,7 +194,8 @@ def draw(
     shown = [name for name in labels.distinct(own["metric"]) if METRICS[name].better == "higher"]
     heights = [2.4, 1.5 * len(datasets) * bool(shown), 2.1]
     figure = Figure(figsize=(TEXT_WIDTH, sum(heights)), layout="constrained")
-    top, *middle, bottom = figure.subfigures(2 + bool(shown), 1, height_ratios=list(filter(None, heights)))
+    parts = figure.subfigures(2 + bool(shown), 1, squeeze=False, height_ratios=list(filter(None, heights)))
+    top, *middle, bottom = parts[:, 0]
     for axis, (_, part) in zip(
         top.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
     ):
