@@ -221,6 +221,12 @@ class Denoiser(nn.Module):
         x_0 = at.in_x0 * (at.p / at.sigma * y - output)
         return x_0 if self.assumed is None else x_0 + self.assumed.mean.to(x_0.dtype)
 
+    def guess(self, modes: Tensor, epsilon: Tensor, i: Tensor, noise_only: bool = False) -> Tensor:
+        """x̂_0 in modes from x̄_i and the ε̄ that a sampler was given, see Process.predict_x0; of a mode that is lost, the
+        mean of the training images where the prediction assumes it."""
+        unknown = 0.0 if self.assumed is None else self.assumed.mean.to(modes.dtype)
+        return self.process.predict_x0(modes, epsilon, i, noise_only, unknown)
+
     def _asked(self, modes: Tensor, i: Tensor) -> tuple[Relation, Tensor, Tensor]:
         """(relation, y, F), the last two in modes."""
         at = self.relation(i)

@@ -163,14 +163,16 @@ class Process:
         modes, noise_modes = self.to_modes(torch.stack([x_0, noise]))
         return self.to_pixels(torch.addcmul(sigma * noise_modes, alpha, modes))
 
-    def predict_x0(self, modes: Tensor, epsilon: Tensor, i: Tensor, noise_only: bool = False) -> Tensor:
+    def predict_x0(
+        self, modes: Tensor, epsilon: Tensor, i: Tensor, noise_only: bool = False, unknown: Tensor | float = 0.0
+    ) -> Tensor:
         """x̂_0 in modes from x̄_i and ε̄: (x̄_i − σ ε̄)/√Ā.
 
-        A mode whose √Ā_i is below 1e-3 is given as 0: x̂_0 would be the network's error a thousandfold.
+        A mode whose √Ā_i is below 1e-3 is given as `unknown`: x̂_0 would be the network's error a thousandfold.
         `noise_only` divides by √ᾱ_i alone, as the released code does: that x̂_0 stays blurred.
         """
         alpha, sigma = self.alpha_sigma(i)
         if noise_only:
             alpha = self.shared_alpha(i)
         lost = alpha < 1e-3
-        return ((modes - sigma * epsilon) / alpha.masked_fill(lost, 1.0)).masked_fill(lost, 0.0)
+        return torch.where(lost, unknown, (modes - sigma * epsilon) / alpha.masked_fill(lost, 1.0))

@@ -88,7 +88,7 @@ class Model:
         """What `sample` keeps the way of its first `n_images` in, at up to `n_snapshots` timesteps: `.arrays()` then
         has strip_timesteps (K,), strip_x and strip_x0 float32 (K, n, R, R, 3) in the model's range."""
         timesteps = self._timesteps(steps, grid)
-        return Trajectory(self._denoiser.process, timesteps, min(n_snapshots, len(timesteps)), n_images, shown=False)
+        return Trajectory(self._denoiser, timesteps, min(n_snapshots, len(timesteps)), n_images, shown=False)
 
     def check(self, n: int, steps: int | None, seed: int, sampler: str, grid: str) -> None:
         """Raise UserError when `sample` cannot do with these arguments."""

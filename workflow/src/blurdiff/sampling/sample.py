@@ -24,7 +24,7 @@ def sample_shard(settings: Settings, model_path: str, shard: int, threads: int) 
     denoiser = load_denoiser(settings, model_path, threads)
     steps = step_grid(denoiser.process, settings.n_steps, sampling.grid, start=settings.process.last_timestep)
     released = sampling.strip_x0 == "released"
-    trajectory = Trajectory(denoiser.process, steps, sampling.n_snapshots, sampling.n_strip, released)
+    trajectory = Trajectory(denoiser, steps, sampling.n_snapshots, sampling.n_strip, released)
     x_0 = draw(settings, denoiser, steps, shard, trajectory)
     images = to_uint8(x_0, settings.process.range).cpu().numpy()
     return {"arr_0": images, **trajectory.arrays(), "made_with": json.dumps(deciding(settings, *SAMPLES))}

@@ -20,9 +20,9 @@ class Trajectory:
     """A sampler's callback that keeps x_i and x̂_0(x_i) of the first images at some timesteps, and shows progress."""
 
     def __init__(
-        self, process, steps: list[int], n_snapshots: int, n_images: int, noise_only: bool = False, shown: bool = True
+        self, denoiser, steps: list[int], n_snapshots: int, n_images: int, noise_only: bool = False, shown: bool = True
     ):
-        self.process, self.n_images, self.noise_only = process, n_images, noise_only
+        self.denoiser, self.n_images, self.noise_only = denoiser, n_images, noise_only
         last = len(steps) - 1
         # Dense near the image: for most of the way x_i is nearly all noise.
         self.wanted = {steps[last - k] for k in apart(last * torch.linspace(0, 1, n_snapshots) ** 2, last)}
@@ -36,11 +36,12 @@ class Trajectory:
         if i not in self.wanted:
             return
         modes = modes[: self.n_images]
-        x = self.process.to_pixels(modes)
+        to_pixels = self.denoiser.process.to_pixels
+        x = to_pixels(modes)
         x_0 = x
         if epsilon is not None:
             at = torch.tensor([i], device=modes.device)
-            x_0 = self.process.to_pixels(self.process.predict_x0(modes, epsilon[: self.n_images], at, self.noise_only))
+            x_0 = to_pixels(self.denoiser.guess(modes, epsilon[: self.n_images], at, self.noise_only))
         self.timesteps.append(i)
         self.x.append(x.permute(0, 2, 3, 1).float().cpu())
         self.x_0.append(x_0.permute(0, 2, 3, 1).float().cpu())
