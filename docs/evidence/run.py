@@ -149,7 +149,8 @@ def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) ->
         "training_device": device,
         "date": time.strftime("%Y-%m-%d"),
         "commit": git("rev-parse", "HEAD"),
-        "changed_files": git("status", "--porcelain", "--untracked-files=no").splitlines(),
+        # But for the output itself, which an earlier run may have left in git.
+        "changed_files": git("status", "--porcelain", "-uno", "--", ".", f":!{arguments.output}").splitlines(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "seeds": seeds,
