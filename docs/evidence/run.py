@@ -118,9 +118,9 @@ def keep_figure(path: Path, folder: Path) -> None:
     if path.suffix == ".png" and path.stat().st_size > 1_000_000:
         Image.open(path).convert("RGB").save(kept.with_suffix(".webp"), quality=88, method=6)
     elif kept.exists():
-        kept.write_text(f"{kept.read_text()}\n{path.read_text()}")
+        kept.write_text("\n".join(each.read_text(encoding="utf-8") for each in (kept, path)), encoding="utf-8")
     else:
-        shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(path, kept)
 
 
 def write_timings(benchmarks: Path, path: Path) -> None:

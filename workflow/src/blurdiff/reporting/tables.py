@@ -71,15 +71,9 @@ def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> l
             drawn = {key: row[key] for key in ("sampler", "grid", "eta", "n_steps")}
             run = dict(own[row["run"], row["seed"]])
             made_with = run.get("made_with", {}) | {f"sampling.{key}": value for key, value in drawn.items()}
-            nothing: dict[str, Any] = {
-                "floor_mean": None,
-                "floor_std": None,
-                "floor_n": None,
-                "error": None,
-                "others": {},
-            }
+            nothing: dict[str, Any] = dict.fromkeys(("floor_mean", "floor_std", "floor_n", "error"))
             numbers = {key: row[key] for key in ("value", "n_samples", "metric")}
-            each = run | drawn | numbers | nothing | {"made_with": made_with, "path": str(path)}
+            each = run | drawn | numbers | nothing | {"others": {}, "made_with": made_with, "path": str(path)}
             # Of samplers that differ in what samplers.csv does not hold, the file has several rows in their order.
             key = tuple(drawn.values())
             seen[key] += 1

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -186,11 +187,8 @@ def draw(
     usual = distances.groupby("dataset")["snr_shift"].agg(lambda shifts: shifts.mode().iloc[0])
     panels = list(distances.groupby(["dataset", "prediction", "loss"], sort=False))
     datasets = labels.distinct(run.dataset for run in runs)
-    own = table[
-        table["comparison"].str.startswith("0 ")
-        & (table["seeds"] > 0)
-        & (table["snr_shift"] == table["dataset"].map(usual))
-    ]
+    own = table[(table["seeds"] > 0) & (table["snr_shift"] == table["dataset"].map(usual))]
+    # Studies of samplers have the distance alone, so that these are of the runs' own samples.
     shown = [name for name in labels.distinct(own["metric"]) if METRICS[name].better == "higher"]
     heights = [2.4, 1.5 * len(datasets) * bool(shown), 2.1]
     figure = Figure(figsize=(TEXT_WIDTH, sum(heights)), layout="constrained")
@@ -228,8 +226,8 @@ def draw(
         f" fine detail even earlier than DDPM. All have the mean log SNR of the same schedule, δ ="
         f" {labels.either(f'{each:.3g}' for each in usual)}; hollow: the first sampler with another δ."
         " Below, for each data set: other metrics of the runs' own samples, larger is better, with the same intervals;"
-        " the power of these samples over that of the data by octave (waves across the"
-        " image); and the timestep at which each octave's SNR passes 1 on its way to noise."
+        " the power of these samples over that of the data by octave (waves across the image);"
+        " and the timestep at which each octave's SNR passes 1 on its way to noise."
         f" Data: {labels.data_note(runs)}; {labels.training_note(runs)}."
     )
     return figure, caption
@@ -238,13 +236,9 @@ def draw(
 def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
     """A line for each sampler at the usual δ; the first sampler's distances at other shifts as hollow marks, joined."""
     for number, (key, rows) in enumerate(part[part["snr_shift"] == usual].groupby("comparison", sort=False)):
-        rows = rows.sort_values("snr_tilt")
         colour, dashes = LOOKS[number % len(LOOKS)]
-        half = (rows["high"] - rows["low"]).fillna(0) / 2
-        axis.errorbar(
-            rows["snr_tilt"], rows["mean"], yerr=half, color=colour, linestyle=line_style(dashes), capsize=2,
-            marker="o", markersize=3, elinewidth=0.8, label=labels.verbatim(sampler_label(rows.iloc[0])),
-        )  # fmt: skip
+        name = labels.verbatim(sampler_label(rows.iloc[0]))
+        draw_means(axis, rows, color=colour, linestyle=line_style(dashes), marker="o", label=name)
         if number == 0:
             others = part[(part["snr_shift"] != usual) & (part["comparison"] == key)]
             for other, line in others.sort_values("snr_tilt").groupby("snr_shift"):
@@ -259,13 +253,17 @@ def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
     axis.label_outer()
 
 
+def draw_means(axis: Axes, rows: pd.DataFrame, **look: Any) -> None:
+    """The means of `rows` against p, with half the interval of the difference to p = 0 to either side."""
+    rows = rows.sort_values("snr_tilt")
+    half = (rows["high"] - rows["low"]).fillna(0) / 2
+    axis.errorbar(rows["snr_tilt"], rows["mean"], yerr=half, markersize=3, elinewidth=0.8, capsize=2, **look)
+
+
 def draw_metric(axis: Axes, part: pd.DataFrame) -> None:
     """One metric of the runs' own samples, a line for each prediction, drawn as in `draw_octaves`."""
     for (_, rows), (line, marker) in zip(part.groupby(["prediction", "loss"], sort=False), styles(), strict=False):
-        rows = rows.sort_values("snr_tilt")
-        half = (rows["high"] - rows["low"]).fillna(0) / 2
-        axis.errorbar(rows["snr_tilt"], rows["mean"], yerr=half, color=LOOKS[0][0], linestyle=line, marker=marker,
-                      markersize=3, linewidth=1, elinewidth=0.8, capsize=2)  # fmt: skip
+        draw_means(axis, rows, color=LOOKS[0][0], linestyle=line, marker=marker, linewidth=1)
     axis.set_title(f"{part['name'].iloc[0]} →", fontsize=7)
     axis.set_ylim(bottom=0)
 

@@ -34,9 +34,10 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         of_tilt.plot(time, found.p, color=colour, linestyle=line_style(dashes))
         of_level.plot(time, found.mean, color=colour, linestyle=line_style(dashes))
         last = min(int((found.strongest > 0).sum()), len(time) - 1)
-        shown = max(shown, 1.2 * abs(float(found.p[last]))) if found.strongest[-1] <= 0 else shown
-        never = " (it does not fall so far)" if found.strongest[-1] > 0 else ""
-        ends.append(f"{labels.markdown(name)}: {found.p[last]:.3f}{never}")
+        p, ended = float(found.p[last]), bool(found.strongest[-1] <= 0)
+        if ended:
+            shown = max(shown, 1.2 * abs(p))
+        ends.append(f"{labels.markdown(name)}: {p:.3f}{'' if ended else ' (it does not fall so far)'}")
     for at, text, where in ((0, "DDPM", "top"), (1, "the same SNR at all frequencies", "bottom")):
         of_tilt.axhline(at, color=GREY, linewidth=0.7)
         of_tilt.annotate(text, (0, at), ha="left", va=where, fontsize=6, color=GREY)
