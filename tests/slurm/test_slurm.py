@@ -13,14 +13,14 @@ import threading
 import time
 from pathlib import Path
 
-import one_node_slurm
 import pytest
+import small_slurm
 import yaml
-from one_node_slurm import slurm, wait_for
+from small_slurm import Cluster, one_machine, running, wait_for
 
 from tiny import tiny_config
 
-REASON = one_node_slurm.why_not()
+REASON = small_slurm.why_not()
 # Two minutes, mostly of waiting: Slurm's shortest time limit is one, and jobs beyond theirs are looked for twice in it.
 pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(900)]
 
@@ -45,22 +45,21 @@ def model(seed: int) -> str:
     return f"results/runs/rooms_none/seed{seed}/model.safetensors"
 
 
-def start_snakemake(folder: Path, cluster: Path, config: dict, *arguments: str) -> subprocess.Popen:
+def start_snakemake(folder: Path, cluster: Cluster, config: dict, *arguments: str) -> subprocess.Popen:
     """Snakemake in `folder`, from where the cluster is seen; it writes snakemake.out."""
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    environment = one_node_slurm.environment(cluster) | {"XDG_CACHE_HOME": f"{cluster}/cache", "OMP_NUM_THREADS": "1"}
+    environment = cluster.environment() | {"XDG_CACHE_HOME": f"{cluster.root}/cache", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+    command += ["--configfile", "tiny.yaml", *arguments]
     with open(folder / "snakemake.out", "wb") as output:
-        return subprocess.Popen(
-            [*command, "--configfile", "tiny.yaml", *arguments],
-            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        return cluster.on(next(iter(cluster.nodes)), command, folder, env=environment, **streams)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with one_node_slurm.running(tmp_path_factory.mktemp("slurm")) as root:
-        yield root
+    with one_machine(tmp_path_factory.mktemp("slurm")) as cluster, running(cluster):
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def write_profile_of_disturbed(folder: Path) -> Path:
 # The time limits are set when a trainer has come so far, since nobody knows how long that takes on a busy machine.
 
 
-def warn(folder: Path, cluster: Path) -> None:
+def warn(folder: Path, cluster: Cluster) -> None:
     """Let a job come near its limit. Slurm's warning wakes the trainer; held again, it is one whose step is long."""
     pid = hold(folder, WARNED)
     limit_to_minutes_from_now(cluster, pid, 2)
@@ -124,23 +123,23 @@ def warn(folder: Path, cluster: Path) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
-def stop(folder: Path, cluster: Path) -> None:
+def stop(folder: Path, cluster: Cluster) -> None:
     """Let a job run into its limit, without a warning."""
     limit_to_minutes_from_now(cluster, hold(folder, STOPPED), 0)
 
 
-def preempt(folder: Path, cluster: Path) -> None:
+def preempt(folder: Path, cluster: Cluster) -> None:
     """Submit a job that goes before the one of a trainer, and needs its memory."""
     hold(folder, PREEMPTED)
-    slurm(cluster, "sbatch", "--partition=batch", "--mem=40000", "--output=/dev/null", "--wrap=true")
+    cluster.slurm("sbatch", "--partition=batch", "--mem=40000", "--output=/dev/null", "--wrap=true")
 
 
-def limit_to_minutes_from_now(cluster: Path, pid: int, minutes: int) -> None:
+def limit_to_minutes_from_now(cluster: Cluster, pid: int, minutes: int) -> None:
     """Set the time limit of a process's job, which is counted in whole minutes from its start."""
     [number] = re.findall(rb"\0SLURM_JOB_ID=(\d+)\0", Path(f"/proc/{pid}/environ").read_bytes())
-    elapsed = slurm(cluster, "squeue", "-h", "-o", "%M", "-j", number.decode()).strip()
+    elapsed = cluster.slurm("squeue", "-h", "-o", "%M", "-j", number.decode()).strip()
     limit = int(elapsed.split(":")[-2]) + 1 + minutes
-    slurm(cluster, "scontrol", "update", f"JobId={number.decode()}", f"TimeLimit={limit}")
+    cluster.slurm("scontrol", "update", f"JobId={number.decode()}", f"TimeLimit={limit}")
 
 
 def hold(folder: Path, seed: int) -> int:
@@ -183,11 +182,11 @@ def is_held(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def jobs_of(cluster: Path, output: str, rule: str) -> list[dict[str, str]]:
+def jobs_of(cluster: Cluster, output: str, rule: str) -> list[dict[str, str]]:
     """What Slurm knows of a run's jobs of a rule, in the order of their submission."""
     jobs = []
     for number in re.findall(rf"SLURM jobid (\d+) \(log: \S+/rule_{rule}/", output):
-        text = slurm(cluster, "scontrol", "--details", "show", "job", number)
+        text = cluster.slurm("scontrol", "--details", "show", "job", number)
         jobs.append(dict(word.split("=", 1) for word in text.split() if "=" in word))
     return jobs
 

@@ -132,6 +132,16 @@ def download_options(dataset):
 
 
 NODES_WAIT = 600  # seconds; torchrun's default
+# With a name that does not lead to an address, or leads to the node itself alone, torchrun and Gloo wait for minutes.
+NAMES_LEAD_TO_NODES = """sh -c '
+for name in "$0" "$(hostname)"; do
+    case "$(getent hosts "$name")" in
+        "" | 127.* | ::1*)
+            echo "error: on the node $(hostname), the name $name does not lead to an address that other nodes reach;" \
+                "mend its /etc/hosts or DNS, or set training.nodes: 1" >&2
+            exit 1
+    esac
+done' "$(hostname)" """
 
 
 def trainer(wildcards, threads):
@@ -147,12 +157,12 @@ def trainer(wildcards, threads):
     launch, place = "", "--standalone --local-addr 127.0.0.1"
     if nodes > 1:
         port = "$((20000 + SLURM_JOB_ID % 20000))"
+        launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
         # torchrun says nothing while its nodes wait for one another.
         variables = (
             f'echo "waiting for torchrun on all {nodes} nodes to meet at $(hostname):{port}; after {NODES_WAIT} s it '
-            f'gives up" >&2; {variables}'
+            f'gives up" >&2; {launch}{NAMES_LEAD_TO_NODES} && {variables}'
         )
-        launch = f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
         place = (
             f'--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):{port}" --rdzv-conf=join_timeout={NODES_WAIT} '
             '--rdzv-id="${SLURM_JOB_ID:?training.nodes larger than 1 needs Slurm}"'
