@@ -196,8 +196,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         tracemalloc.start()
         for n in range(200):
             chunk[:] = n
-            arrays.write_at(work.descriptor, chunk.data, arrays.offset(101 * n, 64))  # as a worker does
-            work.place(101, 100, key(n).decode(), bad)
+            work.add(chunk, bad, key(n).decode())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 5 * chunk.nbytes

@@ -7,10 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,6 @@ import pictures
 from blurdiff.data import preprocess as stage
 from blurdiff.data import unfinished
 from blurdiff.errors import UserError
-from blurdiff.runtime import arrays
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
 from pictures import encode, key, noise
 
@@ -49,8 +46,8 @@ def wrapped(*arguments, **keywords):
             raise parallel.WorkerDied("a worker process died")
     elif calls == int(call):
         os.kill(os.getpid(), signal.SIGKILL)
-    if name == "place":
-        read += arguments[1]
+    if name == "add":
+        read += len(arguments[1]) + len(arguments[2])
     return original(*arguments, **keywords)
 
 setattr(owner, name, wrapped)
@@ -77,7 +74,7 @@ def undisturbed(tmp_path_factory):
 OPTIONS = {"resolution": 8, "workers": 1, "max_corrupt_fraction": 0.1}
 
 
-def command(folder, source, point="work:place:0"):
+def command(folder, source, point="work:add:0"):
     kind = "zip" if source.suffix == ".zip" else "lmdb" if (source / "data.mdb").exists() else "folder"
     options = ["--resolution", "8", "--workers", "1", "--max-corrupt-fraction", "0.1"]
     arguments = ["preprocess", f"--{kind}", source, *options]
@@ -89,13 +86,13 @@ def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def call(folder, source, point="work:place:0", **keywords):
+def call(folder, source, point="work:add:0", **keywords):
     return subprocess.run(
         command(folder, source, point), env=environment(), capture_output=True, text=True, timeout=120, **keywords
     )
 
 
-def start(folder, source, point="work:place:wait", **keywords):
+def start(folder, source, point="work:add:wait", **keywords):
     return subprocess.Popen(
         command(folder, source, point), env=environment(), stderr=subprocess.PIPE, text=True, **keywords
     )
@@ -121,8 +118,8 @@ def assert_as_undisturbed(folder, undisturbed):
 @pytest.mark.parametrize(
     ("point", "kept"),
     [
-        ("work:place:1", 0),
-        ("work:place:2", 4),  # of the next chunk, all images may be in the file already
+        ("work:add:1", 0),
+        ("work:add:2", 4),
         ("work:save:3", 8),
         ("unfinished:write_json:7", 24),  # images are on the disk that the journal does not know of
         ("work:publish:1", 40),
@@ -156,7 +153,7 @@ def test_files_are_gone_on_with_too(tmp_path, undisturbed, kind):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(value)
     out = tmp_path / "out"
-    assert call(out, source, "work:place:3").returncode == -signal.SIGKILL
+    assert call(out, source, "work:add:3").returncode == -signal.SIGKILL
     again = call(out, source)
     assert again.returncode == 0, again.stderr
     assert f"going on after record 8 of {N}" in again.stderr and f"read {N - 8}\n" in again.stdout
@@ -170,7 +167,7 @@ def test_files_are_gone_on_with_too(tmp_path, undisturbed, kind):
 def test_killed_again_and_again(tmp_path, undisturbed):
     """Each run gets two chunks further, and then some."""
     for n in range(1, N // CHUNK // 2 + 1):
-        assert call(tmp_path, undisturbed[0], "work:place:3").returncode == -signal.SIGKILL
+        assert call(tmp_path, undisturbed[0], "work:add:3").returncode == -signal.SIGKILL
         assert journal(tmp_path)["position"]["records"] == n * 2 * CHUNK
         if n == 3:
             break
@@ -197,7 +194,7 @@ def test_a_signal_stops_it_with_everything_kept(tmp_path, undisturbed, number, t
 
 
 def test_workers_that_a_signal_kills_are_no_error(tmp_path, undisturbed):
-    stopped = call(tmp_path, undisturbed[0], "work:place:group")
+    stopped = call(tmp_path, undisturbed[0], "work:add:group")
     assert stopped.returncode == EXIT_INTERRUPTED
     assert f"stopped by SIGTERM after record 12 of {N}" in stopped.stderr.splitlines()[-1]
     assert journal(tmp_path)["position"]["records"] == 12
@@ -219,7 +216,7 @@ def test_a_second_process_waits_and_takes_what_the_first_made(tmp_path, undistur
 def test_a_second_process_goes_on_when_the_first_is_killed(tmp_path, undisturbed):
     first = start(tmp_path, undisturbed[0])
     wait_for_journal(tmp_path, first)
-    second = start(tmp_path, undisturbed[0], "work:place:0")
+    second = start(tmp_path, undisturbed[0], "work:add:0")
     assert "is being made by" in second.stderr.readline()
     first.kill()
     first.communicate()
@@ -250,16 +247,16 @@ def test_a_full_disk_leaves_a_state_to_go_on_from(tmp_path, undisturbed):
 
 def stop_after(monkeypatch, n_chunks):
     """Make the stage fail in this process after so many chunks."""
-    original, calls = unfinished.Unfinished.place, []
+    original, calls = unfinished.Unfinished.add, []
 
-    def place(self, *arguments):
+    def add(self, *arguments):
         calls.append(arguments)
         if len(calls) > n_chunks:
             raise UserError("enough")
         original(self, *arguments)
 
     monkeypatch.setattr(stage, "CHUNK_RECORDS", CHUNK)
-    monkeypatch.setattr(unfinished.Unfinished, "place", place)
+    monkeypatch.setattr(unfinished.Unfinished, "add", add)
 
 
 def begun(folder, source, monkeypatch, **options):
@@ -338,13 +335,13 @@ def test_what_does_not_decide_the_images_may_change_on_the_way(tmp_path, undistu
 
 @pytest.mark.usefixtures("in_process")
 def test_a_source_that_changes_while_it_is_read_is_an_error(tmp_path, write_lmdb, monkeypatch):
-    source, original = write_lmdb(records()), unfinished.Unfinished.place
+    source, original = write_lmdb(records()), unfinished.Unfinished.add
 
-    def place(self, *arguments):
+    def add(self, *arguments):
         os.utime(source / "data.mdb")
         original(self, *arguments)
 
-    monkeypatch.setattr(unfinished.Unfinished, "place", place)
+    monkeypatch.setattr(unfinished.Unfinished, "add", add)
     with pytest.raises(UserError, match="changed while it was read"):
         run(tmp_path / "out", source)
     assert not (tmp_path / "out" / "images.npy").exists()
@@ -370,7 +367,7 @@ def test_a_worker_that_dies_is_one_line_and_everything_before_is_kept(tmp_path, 
 
     begun(tmp_path, undisturbed[0], monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished.Unfinished, "place", die)
+        patch.setattr(unfinished.Unfinished, "add", die)
         with pytest.raises(UserError, match="a worker process died"):
             run(tmp_path, undisturbed[0])
     run(tmp_path, undisturbed[0])
@@ -385,26 +382,6 @@ def test_a_finished_array_is_not_touched_by_a_new_start(tmp_path, undisturbed, m
     (tmp_path / ".images.npy.partial" / "journal.json").write_text("{}")
     begun(tmp_path, undisturbed[0], monkeypatch)
     assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
-
-
-@pytest.mark.usefixtures("in_process")
-def test_the_workers_of_a_dead_process_are_waited_for(tmp_path, undisturbed, monkeypatch):
-    """One that still holds its lock may write into what the next process goes on with."""
-    begun(tmp_path, undisturbed[0], monkeypatch)
-    folder = tmp_path / ".images.npy.partial"
-    identity = {name: journal(tmp_path)["identity"][name] for name in ("state", "records", "crop")}
-    descriptor = unfinished.open_to_write(str(folder / "images.npy"))
-    resumed = []
-    thread = threading.Thread(target=lambda: resumed.append(unfinished.Unfinished(folder, identity, 8)))
-    thread.start()
-    thread.join(0.3)
-    assert not resumed
-    arrays.write_at(descriptor, bytes(192), arrays.offset(30, 8))
-    os.close(descriptor)
-    thread.join(60)
-    with closing(resumed[0]) as work:
-        assert work.position.records == 20
-        assert os.fstat(work.descriptor).st_size == arrays.offset(work.position.images, 8)
 
 
 @pytest.mark.usefixtures("in_process")

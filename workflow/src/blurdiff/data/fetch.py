@@ -18,7 +18,7 @@ from blurdiff import __version__
 from blurdiff.data.archive import count_bytes
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
-from blurdiff.runtime.files import check_room, fsync, read_json, write_json
+from blurdiff.runtime.files import check_room, fsync, read_json, write_all, write_json
 
 TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces of data
 LONGEST_WAIT = 60  # seconds between two attempts
@@ -167,10 +167,8 @@ def forget(file: BinaryIO, state: Path) -> None:
 
 def append(file: BinaryIO, chunk: bytes) -> None:
     """Write all of `chunk`; UserError when the disk does not take it."""
-    rest = memoryview(chunk)
     try:
-        while rest:
-            rest = rest[file.write(rest) :]
+        write_all(file, chunk)
     except OSError as error:
         raise UserError(
             f"cannot write {file.name}: {error.strerror or error}; what is there stays, and the same command goes on"

@@ -16,7 +16,6 @@ from blurdiff.data import lsun, unfinished
 from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.data.sources import Reader, Record, open_reader
 from blurdiff.errors import UserError
-from blurdiff.runtime import arrays
 from blurdiff.runtime.files import check_room
 from blurdiff.runtime.machine import available_cores
 from blurdiff.runtime.parallel import WorkerDied, ordered_map, progress
@@ -94,8 +93,8 @@ def preprocess(
         work = unfinished.Unfinished(folder, {"state": state, "records": [start, stop], "crop": crop}, resolution)
         with closing(work):
             check_room(output, folder, (stop - start - work.position.images) * resolution**2 * 3)
-            write = partial(write_images, kind, os.fspath(source), os.fspath(work.array), resolution, crop)
-            _read_records(reader, work, start, stop, write, workers, check)
+            read = partial(read_task, kind, os.fspath(source), resolution, crop)
+            _read_records(reader, work, start, stop, read, workers, check)
             if reader.identify() != state:
                 raise UserError(f"{source} was changed while it was read; run again")
             position = work.position
@@ -125,11 +124,11 @@ def _read_records(
     work: unfinished.Unfinished,
     start: int,
     stop: int,
-    write: Callable,
+    read: Callable,
     workers: int,
     check: Callable,
 ) -> None:
-    """Read the records number `start` to `stop` that are not read yet; the workers write the images themselves."""
+    """Read the records number `start` to `stop` that are not read yet, by `read` in the workers."""
     n, done, resolution = stop - start, work.position.records, work.resolution
     if done:
         say(f"going on after record {done:,} of {n:,}: {work.position.images:,} images are there")
@@ -141,20 +140,18 @@ def _read_records(
     with (
         StopSignals() as signals,
         progress(n, "images", "preprocess", done) as advance,
-        closing(
-            ordered_map(write, _tasks(reader, records, size, done), min(workers, -(-(n - done) // size)))
-        ) as results,
+        closing(ordered_map(read, _tasks(reader, records, size), min(workers, -(-(n - done) // size)))) as results,
     ):
         try:
-            for n_records, n_images, last_key, skipped in results:
-                work.place(n_records, n_images, last_key, skipped)
+            for images, skipped, last_key in results:
+                work.add(images, skipped, last_key)
                 check(work.position.skipped)
-                advance(n_records)
+                advance(len(images) + len(skipped))
                 if signals.received:
                     raise _interrupted(signals, work, n)
                 work.save(now=False)
             work.save(now=True)
-        except (UserError, OSError, EOFError) as error:
+        except (UserError, OSError) as error:
             with suppress(UserError, OSError):
                 work.save(now=True)
             if isinstance(error, WorkerDied) and signals.received:  # they got the signal too
@@ -162,10 +159,9 @@ def _read_records(
             if isinstance(error, UserError):
                 reader.check()  # was it that?
                 raise
-            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"cannot write {work.array}: {reason}; make room and run again: it goes on from record "
-                f"{work.position.records:,} of {n:,}"
+                f"cannot write {work.array}: {error.strerror or error}; make room and run again: it goes on from "
+                f"record {work.position.records:,} of {n:,}"
             ) from error
 
 
@@ -209,24 +205,11 @@ def read_images(
     return images[:n], skipped
 
 
-def write_images(
-    kind: str, path: str, array: str, resolution: int, crop: str | None, task: tuple[int, list[Record]]
-) -> tuple[int, int, str, list]:
-    """Write the images of a task's records into the file `array`, as image number `task[0]` and following.
-
-    Returns the number of records and images, the last key, and the skipped records: a few bytes, where the images
-    themselves would cost the parent a copy through a pipe.
-    """
-    place, records = task
-    images, skipped = read_images(_reader(kind, path), resolution, crop, records)
-    arrays.write_at(_descriptor(array), images.reshape(-1).data, arrays.offset(place, resolution))
-    return len(records), len(images), records[-1].key, skipped
-
-
-@cache
-def _descriptor(array: str) -> int:
-    """The unfinished array, opened once in each worker process."""
-    return unfinished.open_to_write(array)
+def read_task(
+    kind: str, path: str, resolution: int, crop: str | None, records: list[Record]
+) -> tuple[np.ndarray, list[dict], str]:
+    """`read_images` in a worker process, of the data set that it has open; and the last key."""
+    return *read_images(_reader(kind, path), resolution, crop, records), records[-1].key
 
 
 @cache
@@ -235,14 +218,13 @@ def _reader(kind: str, path: str) -> Reader:
     return open_reader(kind, path)
 
 
-def _tasks(reader: Reader, records: Iterator[Record], size: int, place: int) -> Iterator[tuple[int, list[Record]]]:
-    """Tasks: as many records as `size`, and where their images go if none before them is skipped."""
+def _tasks(reader: Reader, records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    """The records, as many at a time as `size`."""
     while True:
         reader.check()  # an LMDB that is truncated while it is mapped kills its readers, without a word
         if not (chunk := list(islice(records, size))):
             return
-        yield place, chunk
-        place += len(chunk)
+        yield chunk
 
 
 def check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skipped: list[dict]) -> None:

@@ -6,7 +6,7 @@ Nothing that is read is unpickled, and what is damaged ends in one line that nam
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -129,30 +129,3 @@ def header(n: int, resolution: int) -> bytes:
 def offset(index: int, resolution: int) -> int:
     """Where image `index` begins in images.npy, bytes."""
     return len(header(0, resolution)) + index * resolution**2 * 3
-
-
-def write_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
-    """Write all of `data` at `position`; OSError when the disk is full."""
-    view = memoryview(data).cast("B")
-    while len(view):
-        written = os.pwrite(descriptor, view, position)
-        view, position = view[written:], position + written
-
-
-def read_at(descriptor: int, buffer: memoryview, position: int) -> None:
-    """Fill `buffer` from `position` on; EOFError when the file ends before."""
-    while len(buffer):
-        read = os.preadv(descriptor, [buffer], position)
-        if read == 0:
-            raise EOFError(f"the file ends {len(buffer):,} bytes too early")
-        buffer, position = buffer[read:], position + read
-
-
-def read_chunks(descriptor: int, start: int, stop: int) -> Iterator[memoryview]:
-    """The file's bytes from `start` to `stop`, a few MB at a time; EOFError when it ends before."""
-    buffer = memoryview(bytearray(min(1 << 22, stop - start)))
-    while start < stop:
-        part = buffer[: stop - start]
-        read_at(descriptor, part, start)
-        yield part
-        start += len(part)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.text import size
@@ -186,6 +186,13 @@ def fsync(descriptor: int) -> None:
     except OSError as error:
         if error.errno in LOST:
             raise
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of `data` to a file that is not buffered; OSError when the disk does not take it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
