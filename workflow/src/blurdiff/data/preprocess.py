@@ -1,13 +1,12 @@
 """From the pictures of a data set (see `sources`) to images.npy, uint8 (n, R, R, 3), and its manifest."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,11 +15,11 @@ from blurdiff.data import lsun, unfinished
 from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.data.sources import Reader, Record, open_reader
 from blurdiff.errors import UserError
+from blurdiff.runtime import text
 from blurdiff.runtime.files import check_room
 from blurdiff.runtime.machine import available_cores
 from blurdiff.runtime.parallel import WorkerDied, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
-from blurdiff.runtime.text import shown
 
 CHUNK_RECORDS = 64
 CHUNK_BYTES = 1 << 22
@@ -76,17 +75,18 @@ def preprocess(
         n_keys = state["entries"]
         n_all = min(n_keys, max_images or n_keys)
         start, stop = k * n_all // parts, (k + 1) * n_all // parts
-        known: dict[str, Any] = {
-            "source": os.fspath(source),
-            "label": label or Path(source).name,
-            "synthetic": synthetic,
-            "resolution": resolution,
-            "crop": crop,
-            "n_keys": n_keys,
-            "max_images": max_images,
-        }
-        of_part: dict[str, Any] = {"part": k, "parts": parts, "state": state} if part else {}
-        if waited and (manifest := _made_meanwhile(output, manifest_path, known | of_part, state)):
+        wanted = Manifest(
+            source=os.fspath(source),
+            label=label or Path(source).name,
+            synthetic=synthetic,
+            resolution=resolution,
+            crop=crop,
+            n_keys=n_keys,
+            max_images=max_images,
+        )
+        if part:
+            wanted = replace(wanted, part=k, parts=parts, state=state)
+        if waited and (manifest := _made_meanwhile(output, manifest_path, wanted, state)):
             say(f"{output} has been made meanwhile")
             return manifest
         check = partial(check_skipped, source, n_all, max_corrupt_fraction)
@@ -105,18 +105,18 @@ def preprocess(
             work.publish(output)
             # After the array: a manifest that is there describes an array that is complete.
             digest = work.digest.hexdigest()
-            manifest = Manifest(**known, **of_part, n_used=position.images, skipped=position.skipped, sha256=digest)
+            manifest = replace(wanted, n_used=position.images, skipped=position.skipped, sha256=digest)
             write_manifest(manifest_path, manifest)
             work.forget()
     return manifest
 
 
-def _made_meanwhile(output: Path, manifest_path: Path, known: dict, state: dict) -> Manifest | None:
+def _made_meanwhile(output: Path, manifest_path: Path, wanted: Manifest, state: dict) -> Manifest | None:
     """The manifest that another process wrote while this one waited for it, if it is the one that is wanted here."""
     if not (output.is_file() and manifest_path.is_file()) or manifest_path.stat().st_mtime_ns < state["mtime_ns"]:
         return None
     manifest = read_manifest(manifest_path)
-    return manifest if all(getattr(manifest, key) == value for key, value in known.items()) else None
+    return manifest if replace(manifest, n_used=0, skipped=[], sha256=None) == wanted else None
 
 
 def _read_records(
@@ -198,7 +198,7 @@ def read_images(
                 skipped.append({"key": record.key, "reason": str(reason)})
             except MemoryError as error:
                 # Not a skipped record: which images are used must not depend on the memory that happened to be free.
-                raise UserError(f"not enough memory to decode {shown(record.key)}; use fewer --workers") from error
+                raise UserError(f"not enough memory to decode {text.shown(record.key)}; use fewer --workers") from error
             else:
                 images[n] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
                 n += 1
@@ -238,9 +238,9 @@ def check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skippe
 
 def describe(record: dict) -> str:
     """A skipped record in words."""
-    return f"{shown(record['key'])}: {record['reason']}"
+    return f"{text.shown(record['key'])}: {record['reason']}"
 
 
-def say(text: str) -> None:
+def say(line: str) -> None:
     """A line for the log."""
-    print(f"preprocess: {text}", file=sys.stderr, flush=True)
+    text.say(f"preprocess: {line}")

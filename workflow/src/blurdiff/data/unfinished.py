@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
 from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_all, write_json
 from blurdiff.runtime.locks import waited_for
+from blurdiff.runtime.text import say
 
 FORMAT = 2  # to be raised when the same source and settings would give other images
 JOURNAL_SECONDS = 5.0
@@ -51,7 +51,7 @@ class Unfinished:
         self.position, self.digest = Position(), hashlib.sha256()
         why_not = self._resume() if self.journal.exists() else ""
         if why_not:
-            print(f"{self.array} cannot be gone on with ({why_not}); it is made anew", file=sys.stderr, flush=True)
+            say(f"{self.array} cannot be gone on with ({why_not}); it is made anew")
         if why_not is not None:
             self._start()
         self._saved, self._lost = time.monotonic(), False
