@@ -109,7 +109,11 @@ def transfer(session: requests.Session, url: str, file: BinaryIO, state: Path, k
                 if have + len(chunk) > total:
                     forget(file, state)
                     raise Dropped(f"the server sends more than the {total:,} bytes that it announced")
-                append(file, chunk)
+                try:
+                    write_all(file, chunk)
+                except OSError as error:
+                    reason = f"{error.strerror or error}; what is there stays, and the same command goes on"
+                    raise UserError(f"cannot write {file.name}: {reason}") from error
                 have += len(chunk)
                 advance(len(chunk))
     if have < total:
@@ -162,16 +166,6 @@ def forget(file: BinaryIO, state: Path) -> None:
     """Throw away what was downloaded."""
     state.unlink(missing_ok=True)
     file.truncate(0)
-
-
-def append(file: BinaryIO, chunk: bytes) -> None:
-    """Write all of `chunk`; UserError when the disk does not take it."""
-    try:
-        write_all(file, chunk)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file.name}: {error.strerror or error}; what is there stays, and the same command goes on"
-        ) from error
 
 
 def length_of(file: BinaryIO) -> int:
