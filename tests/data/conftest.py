@@ -1,10 +1,7 @@
-import os
-
 import pytest
 
 import pictures
 from blurdiff.data import preprocess as stage
-from blurdiff.data import unfinished
 
 
 @pytest.fixture
@@ -23,19 +20,7 @@ def in_process(monkeypatch):
         return opened[-1]
 
     def without_workers(function, tasks, workers):
-        descriptor = None
-
-        def open_array(path):
-            nonlocal descriptor
-            descriptor = descriptor or unfinished.open_to_write(path)
-            return descriptor
-
-        monkeypatch.setattr(stage, "_descriptor", open_array)
-        try:
-            for task in tasks:
-                yield function(task)
-        finally:
-            os.close(descriptor)
+        yield from map(function, tasks)
 
     monkeypatch.setattr(stage, "open_reader", open_once)
     monkeypatch.setattr(stage, "_reader", lambda kind, path: opened[-1])

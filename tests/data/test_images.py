@@ -1,4 +1,4 @@
-import json
+import io
 
 import numpy as np
 import pytest
@@ -12,10 +12,9 @@ from blurdiff.runtime.arrays import open_images
 
 @pytest.fixture
 def stored(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    (tmp_path / "manifest.json").write_text(json.dumps({"n_used": 9, "resolution": 8}))
-    return tmp_path / "images.npy", images
+    (tmp_path / "images.npy").write_bytes(WHOLE)
+    (tmp_path / "manifest.json").write_text('{"n_used": 9, "resolution": 8}')
+    return tmp_path / "images.npy", IMAGES
 
 
 def test_images_are_mapped_not_read(stored):
@@ -33,57 +32,44 @@ def test_a_manifest_is_not_needed(stored):
     assert np.array_equal(open_images(path), images)
 
 
-@pytest.mark.parametrize("manifest", ['{"n_used": 8, "resolution": 8}', '{"n_used": 9, "resolution": 16}', "[]", "{}"])
-def test_a_manifest_of_other_images_is_refused(stored, manifest):
-    stored[0].with_name("manifest.json").write_text(manifest)
-    with pytest.raises(UserError, match=r"manifest\.json .*(again|give the manifest)"):
-        open_images(stored[0])
+def saved(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
-def test_another_resolution_is_refused(stored):
+IMAGES = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+WHOLE = saved(IMAGES)
+# The manifest, the array's file, and why that is refused; None: as they should be.
+REFUSED = [
+    *((manifest, None, r"manifest\.json .*(again|give the manifest)") for manifest in (
+        '{"n_used": 8, "resolution": 8}', '{"n_used": 9, "resolution": 16}', "[]", "{}")),
+    *((None, content, "truncated") for content in (WHOLE[:-1], WHOLE[: len(WHOLE) // 2], WHOLE + b"x")),
+    *((None, content, "not an npy array") for content in (
+        b"", b"\x93NUMPY", b"PK\x03\x04 not an npy file", b"\x93NUMPY\x01\x00\x10\x00{'descr': ")),
+    *((None, saved(array), "not images") for array in (
+        IMAGES.astype(np.float32), IMAGES[..., 0], IMAGES[:, :, :6], IMAGES.transpose(0, 3, 1, 2), IMAGES[:0],
+        np.asfortranarray(IMAGES), np.array([None]))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("manifest", "content", "match"), REFUSED)
+def test_what_is_not_as_it_should_be_is_refused(stored, manifest, content, match):
+    path, _ = stored
+    if manifest is not None:
+        path.with_name("manifest.json").write_text(manifest)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=match):
+        open_images(path)
+
+
+def test_another_resolution_and_a_missing_file_are_refused(stored):
     with pytest.raises(UserError, match="8 x 8, not 64 x 64"):
         open_images(stored[0], 64)
-
-
-def test_a_file_that_is_too_short_or_too_long_is_refused(stored):
-    path, _ = stored
-    content = path.read_bytes()
-    for changed in (content[:-1], content[: len(content) // 2], content + b"x"):
-        path.write_bytes(changed)
-        with pytest.raises(UserError, match="truncated"):
-            open_images(path)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\x93NUMPY", b"PK\x03\x04 not an npy file", b"\x93NUMPY\x01\x00\x10\x00{'descr': "]
-)
-def test_what_is_not_an_npy_file_is_refused(tmp_path, content):
-    (tmp_path / "images.npy").write_bytes(content)
-    with pytest.raises(UserError, match="not an npy array"):
-        open_images(tmp_path / "images.npy")
-
-
-def test_a_missing_file_is_one_line(tmp_path):
+    stored[0].unlink()
     with pytest.raises(UserError, match="No such file.*preprocess"):
-        open_images(tmp_path / "images.npy")
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros((4, 8, 8, 3), np.float32),
-        np.zeros((4, 8, 8), np.uint8),
-        np.zeros((4, 8, 6, 3), np.uint8),
-        np.zeros((4, 3, 8, 8), np.uint8),
-        np.zeros((0, 8, 8, 3), np.uint8),
-        np.asfortranarray(np.zeros((4, 8, 8, 3), np.uint8)),
-        np.array([None]),
-    ],
-)
-def test_another_type_or_shape_is_refused(tmp_path, array):
-    np.save(tmp_path / "images.npy", array)
-    with pytest.raises(UserError, match="not images"):
-        open_images(tmp_path / "images.npy")
+        open_images(stored[0])
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (10, 5), (7, 16), (1, 4), (100, 1)])

@@ -1,7 +1,5 @@
-import io
 import os
 import struct
-import zlib
 from contextlib import closing
 
 import lmdb
@@ -12,11 +10,7 @@ from PIL import Image
 from blurdiff.data import lmdb_header, lsun
 from blurdiff.data.sources import Record
 from blurdiff.errors import UserError
-from pictures import encode, key, noise
-
-
-def picture(seed=0):
-    return noise(np.random.default_rng(seed), 30, 40)
+from pictures import encode, key
 
 
 def name(number):
@@ -46,15 +40,11 @@ def test_opening_leaves_no_file_behind(write_lmdb):
     assert [path.name for path in folder.iterdir()] == ["data.mdb"]
 
 
-@pytest.mark.parametrize("name", ["bedroom_train_lmdb", "church_outdoor_val_lmdb"])
+@pytest.mark.parametrize("name", ["bedroom_train", "church_outdoor_val", "my photographs"])
 def test_missing_folder_names_the_download(tmp_path, name):
-    with pytest.raises(UserError, match=f"http://dl.yf.io/lsun/scenes/{name}.zip"):
-        lsun.open_lmdb(tmp_path / name)
-
-
-def test_missing_folder_of_another_name_names_the_pattern(tmp_path):
-    with pytest.raises(UserError, match="<category>_<split>_lmdb.zip"):
-        lsun.open_lmdb(tmp_path / "my photographs")
+    known = "<category>_<split>" if name == "my photographs" else name
+    with pytest.raises(UserError, match=f"http://dl.yf.io/lsun/scenes/{known}_lmdb.zip"):
+        lsun.open_lmdb(tmp_path / f"{name}_lmdb")
 
 
 def test_what_is_not_an_lmdb_is_refused(tmp_path):
@@ -127,20 +117,22 @@ def test_the_header_is_read_as_lmdb_reads_it(write_lmdb):
     assert lmdb_header.newest(metas) == (page, info["last_pgno"], info["last_txnid"])
 
 
+def overwrite(folder, start, content):
+    with open(folder / "data.mdb", "r+b") as file:
+        file.seek(start)
+        file.write(content)
+
+
 def test_a_damaged_second_header_page_is_refused(write_lmdb):
     folder = write_lmdb({key(1): b"value"})
-    content = bytearray((folder / "data.mdb").read_bytes())
-    content[4096 + 16 : 4096 + 20] = struct.pack("<I", 0)
-    (folder / "data.mdb").write_bytes(content)
+    overwrite(folder, 4096 + 16, bytes(4))
     with pytest.raises(UserError, match="damaged"):
         lsun.check_lmdb(folder)
 
 
 def test_damage_inside_the_file_is_an_error_not_a_crash(write_lmdb):
     folder = write_lmdb({key(n): bytes(100) for n in range(2000)})
-    content = bytearray((folder / "data.mdb").read_bytes())
-    content[8192:] = bytes(len(content) - 8192)
-    (folder / "data.mdb").write_bytes(content)
+    overwrite(folder, 8192, bytes((folder / "data.mdb").stat().st_size - 8192))
     with pytest.raises(UserError, match="damaged"), closing(lsun.Lmdb(folder)) as reader:
         list(reader.records(0, 2000))
 
@@ -151,21 +143,6 @@ def test_the_first_key_that_is_not_hexadecimal_is_named(write_lmdb, bad):
     with closing(lsun.Lmdb(folder)) as reader, pytest.raises(UserError) as error:
         list(reader.records(0, 3))
     assert repr(bad)[1:] in str(error.value)
-
-
-MODES = {
-    "rgb.jpeg": encode(picture(), "JPEG"),
-    "grey.jpeg": encode(picture().convert("L"), "JPEG"),
-    "cmyk.jpeg": encode(picture().convert("CMYK"), "JPEG"),
-    "palette.png": encode(picture().quantize(7), "PNG"),
-    "bit.png": encode(picture().convert("1"), "PNG"),
-    "alpha.png": encode(picture().convert("RGBA"), "PNG"),
-    "lossy.webp": encode(picture(), "WEBP"),
-    "alpha.webp": encode(picture().convert("RGBA"), "WEBP"),
-    "animated.gif": encode(picture(), "GIF", save_all=True, append_images=[picture(seed=1)]),
-    "animated.webp": encode(picture(), "WEBP", save_all=True, append_images=[picture(seed=1)]),
-    "two pages.tiff": encode(picture(), "TIFF", save_all=True, append_images=[picture(seed=1)]),
-}
 
 
 def tiff(dtype, bits=16, photometric=1, data=None):
@@ -216,70 +193,10 @@ def test_numbers_without_a_known_white_are_no_image(name):
         lsun.decode_image(NO_WHITE[name])
 
 
-@pytest.mark.parametrize("name", MODES)
-def test_every_mode_decodes_as_pillow_converts_it(name):
-    decoded = lsun.decode_image(MODES[name])
-    assert (decoded.mode, decoded.size) == ("RGB", (40, 30))
-    assert decoded.tobytes() == Image.open(io.BytesIO(MODES[name])).convert("RGB").tobytes()
-
-
-def test_an_animation_gives_its_first_frame():
-    assert lsun.decode_image(MODES["two pages.tiff"]).tobytes() == picture().tobytes()
-
-
-@pytest.mark.parametrize("name", ["rgb.jpeg", "alpha.png", "lossy.webp"])
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_a_truncated_image_gives_a_reason(name, part):
-    value = MODES[name][: int(part * len(MODES[name]))]
-    with pytest.raises(lsun.CorruptRecord) as first:
-        lsun.decode_image(value)
-    with pytest.raises(lsun.CorruptRecord) as second:
-        lsun.decode_image(bytes(value))
-    assert str(first.value) == str(second.value) != ""
-    assert "0x" not in str(first.value)
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        (b"", "empty"),
-        (b"hello", "known format"),
-        (bytes(1000), "known format"),
-        # Pillow would hand this one to Ghostscript.
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n", "known format"),
-    ],
-)
-def test_what_is_no_image_gives_a_reason(value, reason):
-    with pytest.raises(lsun.CorruptRecord, match=reason):
-        lsun.decode_image(value)
-
-
-def png_header(width, height):
-    """A PNG of that size with next to no pixels in it."""
-
-    def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("side", [8001, 10_000, 60_000])
-def test_a_decompression_bomb_is_refused_by_its_header(side):
-    with lsun.quiet(), pytest.raises(lsun.CorruptRecord, match="too large"):
-        lsun.decode_image(png_header(side, side))
-
-
-def test_a_large_image_within_the_limit_is_not_refused_for_its_size():
-    with pytest.raises(lsun.CorruptRecord) as error:
-        lsun.decode_image(png_header(8000, 8000))  # it has no pixels
-    assert "too large" not in str(error.value)
-
-
 def test_lack_of_memory_is_not_a_corrupt_record(monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(MemoryError):
-        lsun.decode_image(MODES["rgb.jpeg"])
+        lsun.decode_image(DEEP["16.png"])

@@ -285,14 +285,14 @@ CHANGES = [("folder", renamed), ("folder", rewritten), ("folder", added), ("zip"
 @pytest.mark.parametrize(("kind", "change"), CHANGES)
 def test_files_that_change_on_the_way(write, tmp_path, kind, change, monkeypatch, capsys):
     """While they are read, it is an error; between two runs, the work starts anew."""
-    path, place = write(kind, PICTURES), unfinished.Unfinished.place
+    path, add = write(kind, PICTURES), unfinished.Unfinished.add
 
-    def place_and_change(self, *arguments):
-        place(self, *arguments)
+    def add_and_change(self, *arguments):
+        add(self, *arguments)
         change(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished.Unfinished, "place", place_and_change)
+        patch.setattr(unfinished.Unfinished, "add", add_and_change)
         with pytest.raises(UserError, match="changed while it was read"):
             run(path, kind, tmp_path / "out")
     made = run(path, kind, tmp_path / "out")

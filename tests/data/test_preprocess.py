@@ -151,15 +151,12 @@ def test_too_many_bad_records_are_an_error_and_leave_what_was_there(write_lmdb, 
     assert sorted(file.name for file in output.parent.iterdir()) == ["images.npy", "manifest.json"]
 
 
-def test_no_good_record_at_all_is_an_error(write_lmdb, tmp_path):
-    with pytest.raises(UserError, match="no record decodes"):
-        run(write_lmdb({key(1): b""}), tmp_path, max_corrupt_fraction=1)
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_a_key_that_is_not_hexadecimal_is_an_error(write_lmdb, tmp_path):
-    with pytest.raises(UserError, match="holiday.jpg"):
-        run(write_lmdb(RECORDS | {b"holiday.jpg": b""}), tmp_path)
+@pytest.mark.parametrize(
+    ("records", "match"), [({key(1): b""}, "no record decodes"), (RECORDS | {b"holiday.jpg": b""}, "holiday.jpg")]
+)
+def test_no_good_record_at_all_and_a_key_that_is_not_hexadecimal_are_errors(write_lmdb, tmp_path, records, match):
+    with pytest.raises(UserError, match=match):
+        run(write_lmdb(records), tmp_path, max_corrupt_fraction=1)
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -196,8 +193,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         tracemalloc.start()
         for n in range(200):
             chunk[:] = n
-            arrays.write_at(work.descriptor, chunk.data, arrays.offset(101 * n, 64))  # as a worker does
-            work.place(101, 100, key(n).decode(), bad)
+            work.add(chunk, bad, key(n).decode())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 5 * chunk.nbytes

@@ -86,17 +86,14 @@ def test_the_allowed_fraction_is_of_the_whole(write_lmdb, tmp_path):
         make_part(tmp_path / "other", source, (1, 4), max_corrupt_fraction=0.1)
 
 
-def test_what_no_part_has_too_much_of_the_whole_may_have(write_lmdb, tmp_path):
-    source = write_lmdb(records(12, bad=(0, 11)))
-    with pytest.raises(UserError, match=f"2 of 12 records do not decode.*{key(0).decode()}"):
-        joined(tmp_path, source, 4, max_corrupt_fraction=0.1, fraction=0.1)
+@pytest.mark.parametrize(
+    ("n", "bad", "fraction", "match"),
+    [(12, (0, 11), 0.1, f"2 of 12 records do not decode.*{key(0).decode()}"), (2, (0, 1), 1, "no record decodes")],
+)
+def test_what_no_part_has_too_much_of_the_whole_may_have(write_lmdb, tmp_path, n, bad, fraction, match):
+    with pytest.raises(UserError, match=match):
+        joined(tmp_path, write_lmdb(records(n, bad)), 2, max_corrupt_fraction=fraction, fraction=fraction)
     assert not (tmp_path / "images.npy").exists()
-
-
-def test_nothing_at_all_is_an_error_of_the_whole_alone(write_lmdb, tmp_path):
-    source = write_lmdb(records(2, bad=(0, 1)))
-    with pytest.raises(UserError, match="no record decodes"):
-        joined(tmp_path, source, 2, max_corrupt_fraction=1, fraction=1)
 
 
 def flip(path):

@@ -7,10 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,6 @@ import pictures
 from blurdiff.data import preprocess as stage
 from blurdiff.data import unfinished
 from blurdiff.errors import UserError
-from blurdiff.runtime import arrays
 from blurdiff.runtime.signals import EXIT_INTERRUPTED
 from pictures import encode, key, noise
 
@@ -49,8 +46,8 @@ def wrapped(*arguments, **keywords):
             raise parallel.WorkerDied("a worker process died")
     elif calls == int(call):
         os.kill(os.getpid(), signal.SIGKILL)
-    if name == "place":
-        read += arguments[1]
+    if name == "add":
+        read += len(arguments[1]) + len(arguments[2])
     return original(*arguments, **keywords)
 
 setattr(owner, name, wrapped)
@@ -77,7 +74,7 @@ def undisturbed(tmp_path_factory):
 OPTIONS = {"resolution": 8, "workers": 1, "max_corrupt_fraction": 0.1}
 
 
-def command(folder, source, point="work:place:0"):
+def command(folder, source, point):
     kind = "zip" if source.suffix == ".zip" else "lmdb" if (source / "data.mdb").exists() else "folder"
     options = ["--resolution", "8", "--workers", "1", "--max-corrupt-fraction", "0.1"]
     arguments = ["preprocess", f"--{kind}", source, *options]
@@ -85,20 +82,21 @@ def command(folder, source, point="work:place:0"):
     return [sys.executable, "-c", DRIVER, point, *map(str, arguments + outputs)]
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+def start(folder, source, point="work:add:wait", **options):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command(folder, source, point), env=environment, text=True, **pipes, **options)
 
 
-def call(folder, source, point="work:place:0", **keywords):
-    return subprocess.run(
-        command(folder, source, point), env=environment(), capture_output=True, text=True, timeout=120, **keywords
-    )
+def call(folder, source, point="work:add:0", **options):
+    """Run it to its end: (exit status, stdout, stderr)."""
+    process = start(folder, source, point, **options)
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
 
 
-def start(folder, source, point="work:place:wait", **keywords):
-    return subprocess.Popen(
-        command(folder, source, point), env=environment(), stderr=subprocess.PIPE, text=True, **keywords
-    )
+def kill(folder, source, point):
+    assert call(folder, source, point)[0] == -signal.SIGKILL
 
 
 def journal(folder):
@@ -118,11 +116,20 @@ def assert_as_undisturbed(folder, undisturbed):
     assert sorted(path.name for path in folder.iterdir()) == ["images.npy", "manifest.json"]
 
 
+def assert_ends_well(folder, undisturbed, kept):
+    """Called again, it reads the rest of the records alone."""
+    status, output, errors = call(folder, undisturbed[0])
+    assert status == 0, errors
+    assert (f"going on after record {kept} of {N}" in errors) == (kept > 0)
+    assert f"read {N - kept}\n" in output and "38 images, 2 records skipped" in output
+    assert_as_undisturbed(folder, undisturbed)
+
+
 @pytest.mark.parametrize(
     ("point", "kept"),
     [
-        ("work:place:1", 0),
-        ("work:place:2", 4),  # of the next chunk, all images may be in the file already
+        ("work:add:1", 0),
+        ("work:add:2", 4),
         ("work:save:3", 8),
         ("unfinished:write_json:7", 24),  # images are on the disk that the journal does not know of
         ("work:publish:1", 40),
@@ -130,36 +137,28 @@ def assert_as_undisturbed(folder, undisturbed):
     ],
 )
 def test_killed_and_called_again(tmp_path, undisturbed, point, kept):
-    killed = call(tmp_path, undisturbed[0], point)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kill(tmp_path, undisturbed[0], point)
     assert not (tmp_path / "manifest.json").exists()
     assert (tmp_path / "images.npy").exists() == point.startswith("preprocess")
-    again = call(tmp_path, undisturbed[0])
-    assert again.returncode == 0, again.stderr
-    assert (f"going on after record {kept} of {N}" in again.stderr) == (kept > 0)
-    assert f"read {N - kept}\n" in again.stdout
-    assert "38 images, 2 records skipped" in again.stdout
-    assert_as_undisturbed(tmp_path, undisturbed)
+    assert_ends_well(tmp_path, undisturbed, kept)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_files_are_gone_on_with_too(tmp_path, undisturbed, kind):
     """Killed and called again, they give what the LMDB of the same pictures gives."""
-    source = tmp_path / ("pictures.zip" if kind == "zip" else "pictures")
-    source.parent.mkdir(exist_ok=True)
+    source, out = tmp_path / ("pictures.zip" if kind == "zip" else "pictures"), tmp_path / "out"
+    files = {f"{name.decode()[:39]}/{name.decode()}.png": value for name, value in records().items()}
     if kind == "zip":
         with zipfile.ZipFile(source, "w") as archive:
-            for name, value in records().items():
-                archive.writestr(f"{name.decode()}.png", value)
-    for name, value in records().items() if kind == "folder" else ():
-        path = source / name.decode()[:39] / f"{name.decode()}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(value)
-    out = tmp_path / "out"
-    assert call(out, source, "work:place:3").returncode == -signal.SIGKILL
-    again = call(out, source)
-    assert again.returncode == 0, again.stderr
-    assert f"going on after record 8 of {N}" in again.stderr and f"read {N - 8}\n" in again.stdout
+            for name, value in files.items():
+                archive.writestr(name, value)
+    for name, value in files.items() if kind == "folder" else ():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(value)
+    kill(out, source, "work:add:3")
+    status, output, errors = call(out, source)
+    assert status == 0, errors
+    assert f"going on after record 8 of {N}" in errors and f"read {N - 8}\n" in output
     assert (out / "images.npy").read_bytes() == undisturbed[1]
     manifest = json.loads((out / "manifest.json").read_text())
     assert [Path(record["key"]).stem for record in manifest["skipped"]] == [key(n).decode() for n in BAD]
@@ -168,14 +167,11 @@ def test_files_are_gone_on_with_too(tmp_path, undisturbed, kind):
 
 @pytest.mark.timeout(120)
 def test_killed_again_and_again(tmp_path, undisturbed):
-    """Each run gets two chunks further, and then some."""
-    for n in range(1, N // CHUNK // 2 + 1):
-        assert call(tmp_path, undisturbed[0], "work:place:3").returncode == -signal.SIGKILL
+    """Each run gets two chunks further."""
+    for n in range(1, 4):
+        kill(tmp_path, undisturbed[0], "work:add:3")
         assert journal(tmp_path)["position"]["records"] == n * 2 * CHUNK
-        if n == 3:
-            break
-    assert call(tmp_path, undisturbed[0]).returncode == 0
-    assert_as_undisturbed(tmp_path, undisturbed)
+    assert_ends_well(tmp_path, undisturbed, 3 * 2 * CHUNK)
 
 
 @pytest.mark.parametrize(("number", "to_group"), [("SIGTERM", False), ("SIGTERM", True), ("SIGINT", True)])
@@ -191,35 +187,34 @@ def test_a_signal_stops_it_with_everything_kept(tmp_path, undisturbed, number, t
     assert [path.name for path in tmp_path.iterdir()] == [".images.npy.partial"]
     kept = journal(tmp_path)["position"]["records"]
     assert 0 < kept < N
-    again = call(tmp_path, undisturbed[0])
-    assert f"read {N - kept}\n" in again.stdout
-    assert_as_undisturbed(tmp_path, undisturbed)
+    assert_ends_well(tmp_path, undisturbed, kept)
 
 
 def test_workers_that_a_signal_kills_are_no_error(tmp_path, undisturbed):
-    stopped = call(tmp_path, undisturbed[0], "work:place:group")
-    assert stopped.returncode == EXIT_INTERRUPTED
-    assert f"stopped by SIGTERM after record 12 of {N}" in stopped.stderr.splitlines()[-1]
+    status, _, errors = call(tmp_path, undisturbed[0], "work:add:group")
+    assert status == EXIT_INTERRUPTED
+    assert f"stopped by SIGTERM after record 12 of {N}" in errors.splitlines()[-1]
     assert journal(tmp_path)["position"]["records"] == 12
 
 
 def test_a_second_process_waits_and_takes_what_the_first_made(tmp_path, undisturbed):
     first = start(tmp_path, undisturbed[0])
     wait_for_journal(tmp_path, first)
-    second = call(tmp_path, undisturbed[0])
-    assert first.wait(60) == 0
-    first.stderr.close()
-    assert second.returncode == 0
-    assert f"images.npy is being made by process {first.pid} on " in second.stderr
-    assert "has been made meanwhile" in second.stderr
-    assert "read 0\n" in second.stdout
+    first.send_signal(signal.SIGSTOP)  # however long the second takes to start
+    second = start(tmp_path, undisturbed[0], "work:add:0")
+    assert f"images.npy is being made by process {first.pid} on " in second.stderr.readline()
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=60)
+    output, errors = second.communicate(timeout=60)
+    assert first.returncode == second.returncode == 0
+    assert "has been made meanwhile" in errors and "read 0\n" in output
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
 def test_a_second_process_goes_on_when_the_first_is_killed(tmp_path, undisturbed):
     first = start(tmp_path, undisturbed[0])
     wait_for_journal(tmp_path, first)
-    second = start(tmp_path, undisturbed[0], "work:place:0")
+    second = start(tmp_path, undisturbed[0], "work:add:0")
     assert "is being made by" in second.stderr.readline()
     first.kill()
     first.communicate()
@@ -235,37 +230,28 @@ def test_a_full_disk_leaves_a_state_to_go_on_from(tmp_path, undisturbed):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 20 * 192, resource.RLIM_INFINITY))
 
-    full = call(tmp_path, undisturbed[0], preexec_fn=limit)
-    assert full.returncode == 1
-    lines = full.stderr.splitlines()
-    assert lines[-1].startswith("error: cannot write ") and "File too large; make room" in lines[-1]
-    assert "Traceback" not in full.stderr
+    status, _, errors = call(tmp_path, undisturbed[0], preexec_fn=limit)
+    assert status == 1
+    line = errors.splitlines()[-1]
+    assert line.startswith("error: cannot write ") and "File too large; make room" in line
+    assert "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == [".images.npy.partial"]
-    kept = journal(tmp_path)["position"]["records"]
-    assert kept == 20
-    again = call(tmp_path, undisturbed[0])
-    assert f"read {N - kept}\n" in again.stdout
-    assert_as_undisturbed(tmp_path, undisturbed)
-
-
-def stop_after(monkeypatch, n_chunks):
-    """Make the stage fail in this process after so many chunks."""
-    original, calls = unfinished.Unfinished.place, []
-
-    def place(self, *arguments):
-        calls.append(arguments)
-        if len(calls) > n_chunks:
-            raise UserError("enough")
-        original(self, *arguments)
-
-    monkeypatch.setattr(stage, "CHUNK_RECORDS", CHUNK)
-    monkeypatch.setattr(unfinished.Unfinished, "place", place)
+    assert_ends_well(tmp_path, undisturbed, 20)
 
 
 def begun(folder, source, monkeypatch, **options):
     """Begin with five chunks; what went wrong is as it should be. Then everything is as before."""
+    original, calls = unfinished.Unfinished.add, []
+
+    def add(self, *arguments):
+        calls.append(arguments)
+        if len(calls) > 5:
+            raise UserError("enough")
+        original(self, *arguments)
+
     with monkeypatch.context() as patch:
-        stop_after(patch, 5)
+        patch.setattr(stage, "CHUNK_RECORDS", CHUNK)
+        patch.setattr(unfinished.Unfinished, "add", add)
         with pytest.raises(UserError, match="enough"):
             run(folder, source, **options)
     assert journal(folder)["position"]["records"] == 20
@@ -311,7 +297,7 @@ def test_damage_means_to_start_anew(tmp_path, undisturbed, monkeypatch, capsys, 
 def test_another_identity_means_to_start_anew(tmp_path, write_lmdb, monkeypatch, capsys, change):
     source = write_lmdb(records())
     begun(tmp_path / "out", source, monkeypatch)
-    options = {"resolution": 9} if change == "resolution" else {"max_images": 30} if change == "max_images" else {}
+    options = {"resolution": {"resolution": 9}, "max_images": {"max_images": 30}}.get(change, {})
     if change == "source":
         source = write_lmdb({key(3): records(1)[key(3)]})
     if change == "time":
@@ -338,13 +324,13 @@ def test_what_does_not_decide_the_images_may_change_on_the_way(tmp_path, undistu
 
 @pytest.mark.usefixtures("in_process")
 def test_a_source_that_changes_while_it_is_read_is_an_error(tmp_path, write_lmdb, monkeypatch):
-    source, original = write_lmdb(records()), unfinished.Unfinished.place
+    source, original = write_lmdb(records()), unfinished.Unfinished.add
 
-    def place(self, *arguments):
+    def add(self, *arguments):
         os.utime(source / "data.mdb")
         original(self, *arguments)
 
-    monkeypatch.setattr(unfinished.Unfinished, "place", place)
+    monkeypatch.setattr(unfinished.Unfinished, "add", add)
     with pytest.raises(UserError, match="changed while it was read"):
         run(tmp_path / "out", source)
     assert not (tmp_path / "out" / "images.npy").exists()
@@ -370,7 +356,7 @@ def test_a_worker_that_dies_is_one_line_and_everything_before_is_kept(tmp_path, 
 
     begun(tmp_path, undisturbed[0], monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished.Unfinished, "place", die)
+        patch.setattr(unfinished.Unfinished, "add", die)
         with pytest.raises(UserError, match="a worker process died"):
             run(tmp_path, undisturbed[0])
     run(tmp_path, undisturbed[0])
@@ -380,31 +366,11 @@ def test_a_worker_that_dies_is_one_line_and_everything_before_is_kept(tmp_path, 
 
 def test_a_finished_array_is_not_touched_by_a_new_start(tmp_path, undisturbed, monkeypatch):
     """Killed after publication, it has a second name in the folder of what is unfinished."""
-    assert call(tmp_path, undisturbed[0], "work:forget:1").returncode == -signal.SIGKILL
+    kill(tmp_path, undisturbed[0], "work:forget:1")
     assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
     (tmp_path / ".images.npy.partial" / "journal.json").write_text("{}")
     begun(tmp_path, undisturbed[0], monkeypatch)
     assert (tmp_path / "images.npy").read_bytes() == undisturbed[1]
-
-
-@pytest.mark.usefixtures("in_process")
-def test_the_workers_of_a_dead_process_are_waited_for(tmp_path, undisturbed, monkeypatch):
-    """One that still holds its lock may write into what the next process goes on with."""
-    begun(tmp_path, undisturbed[0], monkeypatch)
-    folder = tmp_path / ".images.npy.partial"
-    identity = {name: journal(tmp_path)["identity"][name] for name in ("state", "records", "crop")}
-    descriptor = unfinished.open_to_write(str(folder / "images.npy"))
-    resumed = []
-    thread = threading.Thread(target=lambda: resumed.append(unfinished.Unfinished(folder, identity, 8)))
-    thread.start()
-    thread.join(0.3)
-    assert not resumed
-    arrays.write_at(descriptor, bytes(192), arrays.offset(30, 8))
-    os.close(descriptor)
-    thread.join(60)
-    with closing(resumed[0]) as work:
-        assert work.position.records == 20
-        assert os.fstat(work.descriptor).st_size == arrays.offset(work.position.images, 8)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,8 +169,7 @@ def test_a_preprocessing_that_was_interrupted(workplace, planned, tiny):
     (data / "images.npy").unlink()
     with unfinished.held(data / "images.npy") as (folder, _):
         work = unfinished.Unfinished(folder, {}, 16)
-        os.truncate(work.array, 10**5)
-        work.place(5, 4, "0" * 40, [{"key": "0" * 40, "reason": "empty value"}])
+        work.add(np.zeros((4, 16, 16, 3), np.uint8), [{"key": "0" * 40, "reason": "empty value"}], "0" * 40)
         work.save(now=True)
         work.close()
         assert planned(tiny)["datasets"]["rooms"]["holder"].startswith(f"process {os.getpid()} on ")

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """The stage."""
     from blurdiff.data.download import download_lmdb
-    from blurdiff.data.fetch import say
+    from blurdiff.runtime.text import say
 
     options = {"retries": arguments.retries, "keep_archive": arguments.keep_archive}
     try:

@@ -9,8 +9,7 @@ import hashlib
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from blurdiff.data.lsun import check_lmdb
@@ -44,7 +43,7 @@ def unpack_lmdb(path: Path, folder: Path) -> None:
         member = data_member(archive)
         check_room(folder, path.parent, member.file_size, f"{size(member.file_size)} unpacked")
         with atomic_folder(folder) as temporary:
-            with open(temporary / "data.mdb", "wb") as file, count_bytes(member.file_size, "unpack") as advance:
+            with open(temporary / "data.mdb", "wb") as file, progress(member.file_size, "B", "unpack") as advance:
                 for piece in _pieces(archive, member):
                     file.write(piece)
                     advance(len(piece))
@@ -101,29 +100,14 @@ def _pieces(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes
         raise BadArchive(f"{member.filename} in it is damaged ({error})") from error
 
 
-def file_digest(path: Path, length: int) -> str:
-    """SHA-256 of a file for a `length` of 64 hex digits, MD5 for 32, with progress."""
-    digest = hashlib.sha256() if length == 64 else hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file, count_bytes(path.stat().st_size, "checksum") as advance:
+def check_digest(path: Path, digest: str | None) -> None:
+    """Raise BadArchive unless the file has this digest (MD5 or SHA-256, by its length); None is not checked."""
+    if digest is None:
+        return
+    name, found = ("MD5", hashlib.md5(usedforsecurity=False)) if len(digest) == 32 else ("SHA-256", hashlib.sha256())
+    with open(path, "rb") as file, progress(path.stat().st_size, "B", "checksum") as advance:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
+            found.update(chunk)
             advance(len(chunk))
-    return digest.hexdigest()
-
-
-@contextmanager
-def count_bytes(total: int, description: str, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """`progress` in megabytes; gives the function to call with the number of bytes just done."""
-
-    def megabytes(n: int) -> int:
-        return n // 1_000_000 if n < total else -(-n // 1_000_000)  # the last one counts when it is whole
-
-    with progress(megabytes(total), "MB", description, megabytes(done)) as advance:
-
-        def update(n: int) -> None:
-            nonlocal done
-            before, done = megabytes(done), done + n
-            if megabytes(done) > before:
-                advance(megabytes(done) - before)
-
-        yield update
+    if found.hexdigest() != digest:
+        raise BadArchive(f"its {name} is {found.hexdigest()}, not {digest}")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from blurdiff.config.checks import ADDRESS, DIGEST
-from blurdiff.data.archive import BadArchive, file_digest, unpack_lmdb
-from blurdiff.data.fetch import fetch, forget, say
+from blurdiff.data.archive import BadArchive, check_digest, unpack_lmdb
+from blurdiff.data.fetch import fetch, forget
 from blurdiff.data.lsun import check_lmdb
 from blurdiff.data.lsun_facts import LSUN_ARCHIVES, lsun_address, lsun_name
 from blurdiff.errors import UserError
@@ -81,7 +81,7 @@ def download(
     folder = folder.resolve() if folder.is_symlink() else folder
     data, archive = folder / "data.mdb", folder.with_name(f"{folder.name}.zip")
     if data.exists() and not part_of(archive).exists():
-        say(f"{data} is there already")
+        text.say(f"{data} is there already")
         check_lmdb(folder)
         return
     if folder.exists() and not data.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -94,7 +94,7 @@ def download(
             return
         by_hand = archive.exists()
         if by_hand:
-            say(f"using {archive}, which is there already")
+            text.say(f"using {archive}, which is there already")
         else:
             fetch(url, file, state, size, retries)
         source = archive if by_hand else part
@@ -114,12 +114,6 @@ def download(
             state.unlink()
         else:
             forget(file, state)
-
-
-def check_digest(path: Path, digest: str | None) -> None:
-    """Raise BadArchive unless the file has this digest (MD5 or SHA-256, by its length); None is not checked."""
-    if digest and (found := file_digest(path, len(digest))) != digest:
-        raise BadArchive(f"its {'MD5' if len(digest) == 32 else 'SHA-256'} is {found}, not {digest}")
 
 
 def part_of(archive: Path) -> Path:

@@ -7,7 +7,6 @@ never mixed.
 
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -15,10 +14,10 @@ from typing import BinaryIO
 import requests
 
 from blurdiff import __version__
-from blurdiff.data.archive import count_bytes
 from blurdiff.errors import UserError
 from blurdiff.runtime import text
-from blurdiff.runtime.files import check_room, fsync, read_json, write_json
+from blurdiff.runtime.files import check_room, fsync, read_json, write_all, write_json
+from blurdiff.runtime.parallel import progress
 
 TIMEOUT = (20, 60)  # seconds: to connect, and between two pieces of data
 LONGEST_WAIT = 60  # seconds between two attempts
@@ -56,14 +55,14 @@ def fetch(url: str, file: BinaryIO, state: Path, size: int | None, retries: int)
                 kept = f"; {text.size(have)} are kept, and the same command goes on from there" if have else ""
                 raise UserError(f"cannot download {url}: {reason}{often}{kept}")
             wait = min(2 ** (failures - 1), LONGEST_WAIT)
-            say(f"{reason} at {text.size(have)}; trying again in {wait} s")
+            text.say(f"{reason} at {text.size(have)}; trying again in {wait} s")
             time.sleep(wait)
 
 
 def transfer(session: requests.Session, url: str, file: BinaryIO, state: Path, known_size: int | None) -> None:
     """One request for what is missing of `file`; returns when that is complete, else raises Dropped or as requests."""
     known = read_state(state, url)
-    if known is None or length_of(file) > known["size"]:
+    if length_of(file) > known.get("size", 0):
         forget(file, state)
         known = {}
     have = length_of(file)
@@ -93,24 +92,28 @@ def transfer(session: requests.Session, url: str, file: BinaryIO, state: Path, k
                 raise Dropped("the server sends another part or file than was asked for, so this starts over")
             total = known["size"]
             check_space(file, total - have, total)
-            say(f"going on at {text.size(have)} of {text.size(total)}")
+            text.say(f"going on at {text.size(have)} of {text.size(total)}")
         else:
             total = total_length(response, url, known_size)
             validator = validator_of(response)
             if have:
                 changed = validator != known["validator"] or total != known["size"]
                 why = "the file on the server has changed" if changed else "the server cannot resume"
-                say(f"{why}: starting over")
+                text.say(f"{why}: starting over")
                 forget(file, state)
                 have = 0
             check_space(file, total, total)
             write_json(state, {"url": url, "size": total, "validator": validator})
-        with count_bytes(total, "download", have) as advance:
+        with progress(total, "B", "download", have) as advance:
             for chunk in response.iter_content(PIECE):
                 if have + len(chunk) > total:
                     forget(file, state)
                     raise Dropped(f"the server sends more than the {total:,} bytes that it announced")
-                append(file, chunk)
+                try:
+                    write_all(file, chunk)
+                except OSError as error:
+                    reason = f"{error.strerror or error}; what is there stays, and the same command goes on"
+                    raise UserError(f"cannot write {file.name}: {reason}") from error
                 have += len(chunk)
                 advance(len(chunk))
     if have < total:
@@ -149,32 +152,20 @@ def check_space(file: BinaryIO, missing: int, total: int) -> None:
     check_room(file.name, Path(file.name).parent, missing + total, use)
 
 
-def read_state(state: Path, url: str) -> dict | None:
-    """What the bytes downloaded so far are of: {url, size, validator}; None when that is not known or another file."""
+def read_state(state: Path, url: str) -> dict:
+    """What the bytes downloaded so far are of: {url, size, validator}; {} when that is not known or another file."""
     try:
         known = read_json(state)
         ours = known["url"] == url and isinstance(known["size"], int) and "validator" in known
-        return known if ours else None
+        return known if ours else {}
     except (UserError, KeyError, TypeError):  # not there, or not ours
-        return None
+        return {}
 
 
 def forget(file: BinaryIO, state: Path) -> None:
     """Throw away what was downloaded."""
     state.unlink(missing_ok=True)
     file.truncate(0)
-
-
-def append(file: BinaryIO, chunk: bytes) -> None:
-    """Write all of `chunk`; UserError when the disk does not take it."""
-    rest = memoryview(chunk)
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file.name}: {error.strerror or error}; what is there stays, and the same command goes on"
-        ) from error
 
 
 def length_of(file: BinaryIO) -> int:
@@ -187,8 +178,3 @@ def innermost(error: BaseException) -> str:
     while error.__context__ is not None and str(error.__context__):
         error = error.__context__
     return str(error)
-
-
-def say(line: str) -> None:
-    """A line on stderr, at once."""
-    print(line, file=sys.stderr, flush=True)

@@ -69,9 +69,9 @@ def _append(file, digest, path: str | os.PathLike, manifest: Manifest) -> None:
     n, own = len(arrays.open_images(path, manifest.resolution)), hashlib.sha256()  # which checks type, shape and size
     if n != manifest.n_used:
         raise UserError(f"{path} holds {n:,} images, its manifest says {manifest.n_used:,}; make this part again")
-    start, stop = (arrays.offset(index, manifest.resolution) for index in (0, n))
     with open(path, "rb", buffering=0) as part:
-        for chunk in arrays.read_chunks(part.fileno(), start, stop):
+        part.seek(arrays.offset(0, manifest.resolution))
+        while chunk := part.read(1 << 22):
             file.write(chunk)
             digest.update(chunk)
             own.update(chunk)

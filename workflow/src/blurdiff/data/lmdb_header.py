@@ -10,8 +10,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-_PAGE_HEADER = struct.Struct("<QHHHH")
-_META = struct.Struct("<IIQQ I44x 48x QQ")
+_META = struct.Struct("<10xH4x I20x I92x QQ")  # flags; magic; page size; last page, transaction
 _MAGIC = 0xBEEFC0DE
 _META_FLAG = 0x08
 
@@ -27,10 +26,10 @@ class Meta(NamedTuple):
 def read_metas(data: str | os.PathLike) -> list[Meta | None]:
     """Both meta pages of a data.mdb, None for one that is none (only one entry if that is the first); or OSError."""
     with open(data, "rb") as file:
-        metas = [_read_meta(file.read(_PAGE_HEADER.size + _META.size))]
+        metas = [_read_meta(file.read(_META.size))]
         if metas[0] is not None:
             file.seek(metas[0].page_size)
-            metas.append(_read_meta(file.read(_PAGE_HEADER.size + _META.size)))
+            metas.append(_read_meta(file.read(_META.size)))
     return metas
 
 
@@ -49,10 +48,9 @@ def state(folder: str | os.PathLike) -> dict:
 
 def _read_meta(page: bytes) -> Meta | None:
     """What a meta page's first bytes say; None if they are not those of a meta page."""
-    if len(page) < _PAGE_HEADER.size + _META.size:
+    if len(page) < _META.size:
         return None
-    flags = _PAGE_HEADER.unpack_from(page)[2]
-    magic, _, _, _, page_size, last_page, transaction = _META.unpack_from(page, _PAGE_HEADER.size)
+    flags, magic, page_size, last_page, transaction = _META.unpack(page)
     power_of_two = 256 <= page_size <= 1 << 16 and page_size & (page_size - 1) == 0
     if magic != _MAGIC or not flags & _META_FLAG or not power_of_two:
         return None

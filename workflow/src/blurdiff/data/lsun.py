@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
-from blurdiff.data.lmdb_header import newest, read_metas
+from blurdiff.data import lmdb_header
 from blurdiff.data.lsun_facts import download_hint
 from blurdiff.data.sources import Record
 from blurdiff.errors import UserError
@@ -50,14 +50,14 @@ def check_lmdb(path: str | os.PathLike) -> None:
     if not data.is_file():
         raise UserError(f"{path} holds no data.mdb, so it is not an LMDB; {download_hint(path)}, or correct the path")
     try:
-        size, metas = data.stat().st_size, read_metas(data)
+        size, metas = data.stat().st_size, lmdb_header.read_metas(data)
     except OSError as error:
         raise UserError(f"cannot read {data}: {error.strerror or error}; check its permissions and its disk") from error
     if size == 0:
         raise UserError(f"{data} is empty (0 bytes): the download or the copy failed; fetch it again")
     if metas[0] is None:
         raise UserError(f"{data} is not an LMDB file (its header is not LMDB's); {download_hint(path)}")
-    expected = max(newest(metas).last_page + 1, 2) * metas[0].page_size
+    expected = max(lmdb_header.newest(metas).last_page + 1, 2) * metas[0].page_size
     if size < expected:
         raise UserError(
             f"{data} is truncated: {size:,} bytes, but its header names {expected:,}; fetch or copy it again"
@@ -104,14 +104,8 @@ class Lmdb:
 
     def identify(self) -> dict:
         """Size and time of its file, transaction, last page, entries; all from its header (no scan)."""
-        file, info = os.stat(Path(self.path) / "data.mdb"), self.environment.info()
-        return {
-            "size": file.st_size,
-            "mtime_ns": file.st_mtime_ns,
-            "last_transaction": info["last_txnid"],
-            "last_page": info["last_pgno"],
-            "entries": self.environment.stat()["entries"],
-        }
+        last_page, entries = self.environment.info()["last_pgno"], self.environment.stat()["entries"]
+        return {**lmdb_header.state(self.path), "last_page": last_page, "entries": entries}
 
     def records(self, start: int, stop: int, after: str | None = None) -> Iterator[Record]:
         """In the order of the LMDB (bytewise), in constant memory.

@@ -1,13 +1,12 @@
 """From the pictures of a data set (see `sources`) to images.npy, uint8 (n, R, R, 3), and its manifest."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,12 +15,11 @@ from blurdiff.data import lsun, unfinished
 from blurdiff.data.manifest import Manifest, read_manifest, write_manifest
 from blurdiff.data.sources import Reader, Record, open_reader
 from blurdiff.errors import UserError
-from blurdiff.runtime import arrays
+from blurdiff.runtime import text
 from blurdiff.runtime.files import check_room
 from blurdiff.runtime.machine import available_cores
 from blurdiff.runtime.parallel import WorkerDied, ordered_map, progress
 from blurdiff.runtime.signals import StopSignals
-from blurdiff.runtime.text import shown
 
 CHUNK_RECORDS = 64
 CHUNK_BYTES = 1 << 22
@@ -77,25 +75,26 @@ def preprocess(
         n_keys = state["entries"]
         n_all = min(n_keys, max_images or n_keys)
         start, stop = k * n_all // parts, (k + 1) * n_all // parts
-        known: dict[str, Any] = {
-            "source": os.fspath(source),
-            "label": label or Path(source).name,
-            "synthetic": synthetic,
-            "resolution": resolution,
-            "crop": crop,
-            "n_keys": n_keys,
-            "max_images": max_images,
-        }
-        of_part: dict[str, Any] = {"part": k, "parts": parts, "state": state} if part else {}
-        if waited and (manifest := _made_meanwhile(output, manifest_path, known | of_part, state)):
+        wanted = Manifest(
+            source=os.fspath(source),
+            label=label or Path(source).name,
+            synthetic=synthetic,
+            resolution=resolution,
+            crop=crop,
+            n_keys=n_keys,
+            max_images=max_images,
+        )
+        if part:
+            wanted = replace(wanted, part=k, parts=parts, state=state)
+        if waited and (manifest := _made_meanwhile(output, manifest_path, wanted, state)):
             say(f"{output} has been made meanwhile")
             return manifest
         check = partial(check_skipped, source, n_all, max_corrupt_fraction)
         work = unfinished.Unfinished(folder, {"state": state, "records": [start, stop], "crop": crop}, resolution)
         with closing(work):
             check_room(output, folder, (stop - start - work.position.images) * resolution**2 * 3)
-            write = partial(write_images, kind, os.fspath(source), os.fspath(work.array), resolution, crop)
-            _read_records(reader, work, start, stop, write, workers, check)
+            read = partial(read_task, kind, os.fspath(source), resolution, crop)
+            _read_records(reader, work, start, stop, read, workers, check)
             if reader.identify() != state:
                 raise UserError(f"{source} was changed while it was read; run again")
             position = work.position
@@ -106,18 +105,18 @@ def preprocess(
             work.publish(output)
             # After the array: a manifest that is there describes an array that is complete.
             digest = work.digest.hexdigest()
-            manifest = Manifest(**known, **of_part, n_used=position.images, skipped=position.skipped, sha256=digest)
+            manifest = replace(wanted, n_used=position.images, skipped=position.skipped, sha256=digest)
             write_manifest(manifest_path, manifest)
             work.forget()
     return manifest
 
 
-def _made_meanwhile(output: Path, manifest_path: Path, known: dict, state: dict) -> Manifest | None:
+def _made_meanwhile(output: Path, manifest_path: Path, wanted: Manifest, state: dict) -> Manifest | None:
     """The manifest that another process wrote while this one waited for it, if it is the one that is wanted here."""
     if not (output.is_file() and manifest_path.is_file()) or manifest_path.stat().st_mtime_ns < state["mtime_ns"]:
         return None
     manifest = read_manifest(manifest_path)
-    return manifest if all(getattr(manifest, key) == value for key, value in known.items()) else None
+    return manifest if replace(manifest, n_used=0, skipped=[], sha256=None) == wanted else None
 
 
 def _read_records(
@@ -125,11 +124,11 @@ def _read_records(
     work: unfinished.Unfinished,
     start: int,
     stop: int,
-    write: Callable,
+    read: Callable,
     workers: int,
     check: Callable,
 ) -> None:
-    """Read the records number `start` to `stop` that are not read yet; the workers write the images themselves."""
+    """Read the records number `start` to `stop` that are not read yet, by `read` in the workers."""
     n, done, resolution = stop - start, work.position.records, work.resolution
     if done:
         say(f"going on after record {done:,} of {n:,}: {work.position.images:,} images are there")
@@ -141,20 +140,18 @@ def _read_records(
     with (
         StopSignals() as signals,
         progress(n, "images", "preprocess", done) as advance,
-        closing(
-            ordered_map(write, _tasks(reader, records, size, done), min(workers, -(-(n - done) // size)))
-        ) as results,
+        closing(ordered_map(read, _tasks(reader, records, size), min(workers, -(-(n - done) // size)))) as results,
     ):
         try:
-            for n_records, n_images, last_key, skipped in results:
-                work.place(n_records, n_images, last_key, skipped)
+            for images, skipped, last_key in results:
+                work.add(images, skipped, last_key)
                 check(work.position.skipped)
-                advance(n_records)
+                advance(len(images) + len(skipped))
                 if signals.received:
                     raise _interrupted(signals, work, n)
                 work.save(now=False)
             work.save(now=True)
-        except (UserError, OSError, EOFError) as error:
+        except (UserError, OSError) as error:
             with suppress(UserError, OSError):
                 work.save(now=True)
             if isinstance(error, WorkerDied) and signals.received:  # they got the signal too
@@ -162,10 +159,9 @@ def _read_records(
             if isinstance(error, UserError):
                 reader.check()  # was it that?
                 raise
-            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"cannot write {work.array}: {reason}; make room and run again: it goes on from record "
-                f"{work.position.records:,} of {n:,}"
+                f"cannot write {work.array}: {error.strerror or error}; make room and run again: it goes on from "
+                f"record {work.position.records:,} of {n:,}"
             ) from error
 
 
@@ -202,31 +198,18 @@ def read_images(
                 skipped.append({"key": record.key, "reason": str(reason)})
             except MemoryError as error:
                 # Not a skipped record: which images are used must not depend on the memory that happened to be free.
-                raise UserError(f"not enough memory to decode {shown(record.key)}; use fewer --workers") from error
+                raise UserError(f"not enough memory to decode {text.shown(record.key)}; use fewer --workers") from error
             else:
                 images[n] = np.frombuffer(pixels, np.uint8).reshape(images.shape[1:])
                 n += 1
     return images[:n], skipped
 
 
-def write_images(
-    kind: str, path: str, array: str, resolution: int, crop: str | None, task: tuple[int, list[Record]]
-) -> tuple[int, int, str, list]:
-    """Write the images of a task's records into the file `array`, as image number `task[0]` and following.
-
-    Returns the number of records and images, the last key, and the skipped records: a few bytes, where the images
-    themselves would cost the parent a copy through a pipe.
-    """
-    place, records = task
-    images, skipped = read_images(_reader(kind, path), resolution, crop, records)
-    arrays.write_at(_descriptor(array), images.reshape(-1).data, arrays.offset(place, resolution))
-    return len(records), len(images), records[-1].key, skipped
-
-
-@cache
-def _descriptor(array: str) -> int:
-    """The unfinished array, opened once in each worker process."""
-    return unfinished.open_to_write(array)
+def read_task(
+    kind: str, path: str, resolution: int, crop: str | None, records: list[Record]
+) -> tuple[np.ndarray, list[dict], str]:
+    """`read_images` in a worker process, of the data set that it has open; and the last key."""
+    return *read_images(_reader(kind, path), resolution, crop, records), records[-1].key
 
 
 @cache
@@ -235,14 +218,13 @@ def _reader(kind: str, path: str) -> Reader:
     return open_reader(kind, path)
 
 
-def _tasks(reader: Reader, records: Iterator[Record], size: int, place: int) -> Iterator[tuple[int, list[Record]]]:
-    """Tasks: as many records as `size`, and where their images go if none before them is skipped."""
+def _tasks(reader: Reader, records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    """The records, as many at a time as `size`."""
     while True:
         reader.check()  # an LMDB that is truncated while it is mapped kills its readers, without a word
         if not (chunk := list(islice(records, size))):
             return
-        yield place, chunk
-        place += len(chunk)
+        yield chunk
 
 
 def check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skipped: list[dict]) -> None:
@@ -256,9 +238,9 @@ def check_skipped(source: str | os.PathLike, n: int, max_fraction: float, skippe
 
 def describe(record: dict) -> str:
     """A skipped record in words."""
-    return f"{shown(record['key'])}: {record['reason']}"
+    return f"{text.shown(record['key'])}: {record['reason']}"
 
 
-def say(text: str) -> None:
+def say(line: str) -> None:
     """A line for the log."""
-    print(f"preprocess: {text}", file=sys.stderr, flush=True)
+    text.say(f"preprocess: {line}")

@@ -6,24 +6,22 @@ the images that it speaks of are on the disk, so it holds after a power failure 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import PIL
 
 from blurdiff.errors import UserError
 from blurdiff.runtime import arrays
-from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_json
+from blurdiff.runtime.files import atomic_path, fsync, read_json, sync, write_all, write_json
 from blurdiff.runtime.locks import waited_for
-from blurdiff.runtime.waiting import waiting_for
+from blurdiff.runtime.text import say
 
 FORMAT = 2  # to be raised when the same source and settings would give other images
 JOURNAL_SECONDS = 5.0
@@ -40,7 +38,7 @@ class Position:
 
 
 class Unfinished:
-    """The array in its folder, open for reading and writing: `position`, `descriptor`, `digest` of its images.
+    """The array in its folder, open for reading and writing: `position`, `file`, `digest` of its images.
 
     `identity` is what the images depend on beside the resolution: the source's state, which records, the crop. A
     journal of another identity, or one that does not fit the file, counts for nothing: then the work starts anew.
@@ -51,10 +49,9 @@ class Unfinished:
         self.identity = {"format": FORMAT, "pillow": PIL.__version__, "resolution": resolution, **identity}
         self.resolution = resolution
         self.position, self.digest = Position(), hashlib.sha256()
-        self._buffer = bytearray()
         why_not = self._resume() if self.journal.exists() else ""
         if why_not:
-            print(f"{self.array} cannot be gone on with ({why_not}); it is made anew", file=sys.stderr, flush=True)
+            say(f"{self.array} cannot be gone on with ({why_not}); it is made anew")
         if why_not is not None:
             self._start()
         self._saved, self._lost = time.monotonic(), False
@@ -63,7 +60,7 @@ class Unfinished:
         # Not truncated: the old file may have a finished array for its other name.
         self.journal.unlink(missing_ok=True)
         self.array.unlink(missing_ok=True)
-        self.descriptor = os.open(self.array, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self.file = open(self.array, "x+b", buffering=0)  # noqa: SIM115
         sync(self.folder.parent)
 
     def _resume(self) -> str | None:
@@ -75,50 +72,33 @@ class Unfinished:
             if journal["identity"] != self.identity:
                 return "the source, the resolution, the crop, the choice of records or Pillow is another"
             position, sha256 = Position(**journal["position"]), journal["sha256"]
-            descriptor = os.open(self.array, os.O_RDWR)
+            file = open(self.array, "r+b", buffering=0)  # noqa: SIM115
         except (UserError, AttributeError, KeyError, TypeError) as error:
             return f"{self.journal.name} is damaged: {error}"
         except OSError as error:
             return f"{error.strerror}"
-        # Workers of a dead process may still be about to write (see `open_to_write`).
-        with waiting_for(f"processes of an interrupted run, which may still write {self.array}"):
-            lock(descriptor, fcntl.LOCK_EX)
-        lock(descriptor, fcntl.LOCK_UN)
-        digest, end = hashlib.sha256(), arrays.offset(position.images, self.resolution)
-        try:
-            for chunk in arrays.read_chunks(descriptor, arrays.offset(0, self.resolution), end):
-                digest.update(chunk)
-            if digest.hexdigest() != sha256:
-                raise EOFError("its images are not those that were written")
-            os.ftruncate(descriptor, end)
-        except EOFError as error:
-            os.close(descriptor)
-            return str(error)
-        self.descriptor, self.digest, self.position = descriptor, digest, position
+        file.truncate(arrays.offset(position.images, self.resolution))  # the journal does not know what lies behind
+        file.seek(arrays.offset(0, self.resolution))
+        digest = hashlib.file_digest(file, "sha256")
+        if digest.hexdigest() != sha256:
+            file.close()
+            return "its images are not those that were written"
+        self.file, self.digest, self.position = file, digest, position
         return None
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.descriptor)
+        self.file.close()
 
-    def place(self, n_records: int, n_images: int, last_key: str, skipped: list[dict]) -> None:
-        """Count the next `n_records`, whose images a worker has written behind the `position.records`-th place.
-
-        They move forward to close the gap that skipped records leave; what they move over is not in use.
-        """
-        position, size = self.position, self.resolution**2 * 3
-        written = arrays.offset(position.records, self.resolution)
-        target = arrays.offset(position.images, self.resolution)
-        if len(self._buffer) < n_images * size:
-            self._buffer = bytearray(n_images * size)
-        images = memoryview(self._buffer)[: n_images * size]
-        arrays.read_at(self.descriptor, images, written)
-        if target != written:
-            arrays.write_at(self.descriptor, images, target)
-        self.digest.update(images)
+    def add(self, images: np.ndarray, skipped: list[dict], last_key: str) -> None:
+        """Append what the next records gave: images, and those that gave none."""
+        position, pixels = self.position, images.reshape(-1).data
+        self.file.seek(arrays.offset(position.images, self.resolution))
+        write_all(self.file, pixels)
+        self.digest.update(pixels)
         self.position = Position(
-            position.records + n_records,
-            position.images + n_images,
+            position.records + len(images) + len(skipped),
+            position.images + len(images),
             last_key,
             position.skipped + skipped if skipped else position.skipped,
         )
@@ -129,7 +109,7 @@ class Unfinished:
         if self.position.records == 0 or (recently and not now) or self._lost:
             return
         self._lost = True  # unless fsync returns: after a failure, a second call may tell nothing of what was lost
-        fsync(self.descriptor)
+        fsync(self.file.fileno())
         self._lost = False
         journal = {"identity": self.identity, "position": asdict(self.position), "sha256": self.digest.hexdigest()}
         write_json(self.journal, {**journal, "check": fingerprint(journal)})
@@ -137,8 +117,9 @@ class Unfinished:
 
     def publish(self, output: Path) -> None:
         """Give the complete array its name. It keeps this one too, where the file system allows."""
-        arrays.write_at(self.descriptor, arrays.header(self.position.images, self.resolution), 0)
-        os.ftruncate(self.descriptor, arrays.offset(self.position.images, self.resolution))
+        self.file.seek(0)
+        write_all(self.file, arrays.header(self.position.images, self.resolution))
+        self.file.truncate(arrays.offset(self.position.images, self.resolution))
         with atomic_path(output) as temporary:
             temporary.unlink()
             try:
@@ -177,25 +158,6 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def open_to_write(path: str) -> int:
-    """Open the array in a worker process, and say by a shared lock that this process may still write to it.
-
-    A worker may outlive its killed parent for a moment. Whoever goes on with the work waits for that lock.
-    """
-    descriptor = os.open(path, os.O_RDWR)
-    lock(descriptor, fcntl.LOCK_SH)
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        os._exit(1)  # another process may have gone on before the lock was there
-    return descriptor
-
-
 def fingerprint(journal: dict) -> str:
     """SHA-256 of a journal's content."""
     return hashlib.sha256(json.dumps(journal, sort_keys=True).encode()).hexdigest()
-
-
-def lock(descriptor: int, kind: int) -> None:
-    """Lock a file; where the file system has no locks, do without."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, kind)

@@ -6,7 +6,7 @@ Nothing that is read is unpickled, and what is damaged ends in one line that nam
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +64,13 @@ def read_samples(path: str | os.PathLike, resolution: int | None = None) -> tupl
     """
     advice = "sample the run again"
     arrays = read_npz(path, ("arr_0",), advice)
-    return check_images(arrays["arr_0"], path, resolution, advice), made_with(arrays)
+    images = arrays["arr_0"]
+    check_images(path, images.dtype, images.shape, resolution, advice)
+    return images, made_with(arrays)
 
 
-def check_images(images: np.ndarray, path: str | os.PathLike, resolution: int | None, advice: str) -> np.ndarray:
-    """Return `images` when they are uint8 (n ≥ 1, R, R, 3), with R = `resolution` if given; raise UserError if not."""
-    _check_type(path, images.dtype, images.shape, resolution, advice)
-    return images
-
-
-def _check_type(path: str | os.PathLike, dtype: np.dtype, shape: tuple, resolution: int | None, advice: str) -> None:
+def check_images(path: str | os.PathLike, dtype: np.dtype, shape: tuple, resolution: int | None, advice: str) -> None:
+    """Raise UserError unless these are of images: uint8 (n ≥ 1, R, R, 3), with R = `resolution` if given."""
     if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or 0 in shape:
         raise UserError(f"{path} holds {dtype} {shape}, not images, uint8 (n, R, R, 3); {advice}")
     if resolution is not None and shape[1] != resolution:
@@ -106,7 +103,7 @@ def open_images(path: str | os.PathLike, resolution: int | None = None) -> np.nd
         raise UserError(f"cannot read {path}: it is not an npy array ({error}); {again}") from error
     if fortran_order:
         raise UserError(f"{path} holds {dtype} {shape} in Fortran order, not images in C order; {again}")
-    _check_type(path, dtype, shape, resolution, again)
+    check_images(path, dtype, shape, resolution, again)
     if size != start + int(np.prod(shape, dtype=object)):
         raise UserError(f"{path} has {size:,} bytes, which does not fit its shape {shape}: truncated? {again}")
     manifest_path = path.with_name("manifest.json")
@@ -129,30 +126,3 @@ def header(n: int, resolution: int) -> bytes:
 def offset(index: int, resolution: int) -> int:
     """Where image `index` begins in images.npy, bytes."""
     return len(header(0, resolution)) + index * resolution**2 * 3
-
-
-def write_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
-    """Write all of `data` at `position`; OSError when the disk is full."""
-    view = memoryview(data).cast("B")
-    while len(view):
-        written = os.pwrite(descriptor, view, position)
-        view, position = view[written:], position + written
-
-
-def read_at(descriptor: int, buffer: memoryview, position: int) -> None:
-    """Fill `buffer` from `position` on; EOFError when the file ends before."""
-    while len(buffer):
-        read = os.preadv(descriptor, [buffer], position)
-        if read == 0:
-            raise EOFError(f"the file ends {len(buffer):,} bytes too early")
-        buffer, position = buffer[read:], position + read
-
-
-def read_chunks(descriptor: int, start: int, stop: int) -> Iterator[memoryview]:
-    """The file's bytes from `start` to `stop`, a few MB at a time; EOFError when it ends before."""
-    buffer = memoryview(bytearray(min(1 << 22, stop - start)))
-    while start < stop:
-        part = buffer[: stop - start]
-        read_at(descriptor, part, start)
-        yield part
-        start += len(part)

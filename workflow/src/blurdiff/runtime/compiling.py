@@ -1,9 +1,10 @@
 """torch.compile where it works, the plain function where it does not."""
 
-import sys
 from collections.abc import Callable
 
 import torch
+
+from blurdiff.runtime.text import say
 
 
 def wanted(setting: bool | None, device: torch.device) -> bool:
@@ -33,7 +34,6 @@ def compile_or_plain(
         raise
     except Exception as error:  # whatever it is, the plain function does not need it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"warning: torch.compile failed ({reason}); going on without it, which is slower and gives the same",
-              file=sys.stderr, flush=True)  # fmt: skip
+        say(f"warning: torch.compile failed ({reason}); going on without it, which is slower and gives the same")
         return function
     return fast

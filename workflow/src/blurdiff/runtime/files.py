@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.text import size
@@ -23,8 +23,9 @@ PROJECT = Path(__file__).parents[1] / "project"
 LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike, rename_to: Callable[[Path], Path] | None = None) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike, rename_to: Callable[[Path], Path] | None = None
+) -> contextlib.AbstractContextManager[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
 
     `rename_to`, given the finished temporary file, names another file of the same folder instead of `path`. What a
@@ -32,43 +33,30 @@ def atomic_path(path: str | os.PathLike, rename_to: Callable[[Path], Path] | Non
 
     Raises UserError when the folder cannot be written or the disk is full; `path` is then what it was before.
     """
-    path = Path(path)
-    # The suffix stays: numpy and matplotlib choose a format by it.
-    with _temporary(path, path.stem, path.suffix, _make_file) as temporary:
-        try:
-            yield temporary
-            _share(temporary, 0o666)
-            sync(temporary)
-            os.replace(temporary, rename_to(temporary) if rename_to else path)
-            sync(path.parent)
-        except OSError as error:
-            message = f"cannot write {path}: {error.strerror or error}; what stood there before is intact"
-            raise UserError(message) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+    return _atomic(Path(path), rename_to or (lambda _: Path(path)), folder=False)
+
+
+def atomic_folder(path: str | os.PathLike) -> contextlib.AbstractContextManager[Path]:
+    """The same for a folder; UserError also when `path` is there already, unless it is an empty folder."""
+    _check_free(Path(path))
+    return _atomic(Path(path), lambda _: Path(path), folder=True)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
-
-    What a killed process left of an earlier attempt is removed first. Raises UserError when `path` is there already
-    (unless it is an empty folder) or cannot be written.
-    """
-    path = Path(path)
-    _check_free(path)
-    with _temporary(path, path.name, "", tempfile.mkdtemp) as temporary:
+def _atomic(path: Path, rename_to: Callable[[Path], Path], folder: bool) -> Iterator[Path]:
+    intact = "" if folder else "; what stood there before is intact"
+    with _temporary(path, folder) as temporary:
         try:
             yield temporary
-            for entry in [*temporary.iterdir(), temporary]:
+            _share(temporary, 0o777 if folder else 0o666)
+            for entry in [*(temporary.iterdir() if folder else ()), temporary]:
                 sync(entry)
-            _share(temporary, 0o777)
-            os.replace(temporary, path)
+            os.replace(temporary, rename_to(temporary))
             sync(path.parent)
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+            raise UserError(f"cannot write {path}: {error.strerror or error}{intact}") from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _delete(temporary)
 
 
 def _check_free(folder: Path) -> None:
@@ -83,8 +71,8 @@ def check_writable(path: str | os.PathLike, folder: bool = False) -> None:
         _check_free(path)
     elif path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
-    with _temporary(path, path.stem, path.suffix, _make_file) as temporary:
-        temporary.unlink()
+    with _temporary(path, folder) as temporary:
+        _delete(temporary)
 
 
 def check_room(path: str | os.PathLike, folder: str | os.PathLike, n_bytes: float, use: str = "") -> None:
@@ -97,8 +85,10 @@ def check_room(path: str | os.PathLike, folder: str | os.PathLike, n_bytes: floa
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, stem: str, suffix: str, make: Callable) -> Iterator[Path]:
+def _temporary(path: Path, folder: bool) -> Iterator[Path]:
     """Make `.STEM.RANDOM SUFFIX` beside `path` and hold a lock on it, by which others know that its writer lives."""
+    # The suffix of a file stays: numpy and matplotlib choose a format by it.
+    stem, suffix, make = (path.name, "", tempfile.mkdtemp) if folder else (path.stem, path.suffix, _make_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent, stem, suffix)
@@ -116,6 +106,14 @@ def _temporary(path: Path, stem: str, suffix: str, make: Callable) -> Iterator[P
         yield temporary
     finally:
         os.close(descriptor)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _make_file(**names: Any) -> str:
@@ -138,10 +136,7 @@ def _remove_abandoned(folder: Path, stem: str, suffix: str) -> None:
             descriptor = os.open(folder / name, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if (folder / name).is_dir():
-                    shutil.rmtree(folder / name)
-                else:
-                    os.unlink(folder / name)
+                _delete(folder / name)
             finally:
                 os.close(descriptor)
 
@@ -186,6 +181,13 @@ def fsync(descriptor: int) -> None:
     except OSError as error:
         if error.errno in LOST:
             raise
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of `data` to a file that is not buffered; OSError when the disk does not take it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

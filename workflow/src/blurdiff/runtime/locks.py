@@ -4,13 +4,13 @@ import contextlib
 import fcntl
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from blurdiff.errors import UserError
+from blurdiff.runtime.text import say
 
 
 def wait_for_lock(file: TextIO, busy: str) -> bool:
@@ -24,7 +24,7 @@ def wait_for_lock(file: TextIO, busy: str) -> bool:
     except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "another process"
-        print(f"{busy} by {holder}; waiting for it to end", file=sys.stderr, flush=True)
+        say(f"{busy} by {holder}; waiting for it to end")
         fcntl.flock(file, fcntl.LOCK_EX)
         return True
     return False
@@ -48,8 +48,7 @@ def waited_for(path: Path, busy: str, use: str) -> Iterator[bool]:
             try:
                 waited |= wait_for_lock(file, busy)
             except OSError as error:
-                text = f"warning: {path} cannot be locked ({error.strerror}); see that nothing else {use}"
-                print(text, file=sys.stderr, flush=True)
+                say(f"warning: {path} cannot be locked ({error.strerror}); see that nothing else {use}")
             if same_file(file, path):
                 break
             file.close()  # whoever had it has removed it

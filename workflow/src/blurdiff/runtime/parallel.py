@@ -13,11 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
+from typing import Any
 
 from tqdm import tqdm
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.allocator import keep_freed_memory
+from blurdiff.runtime.text import say
 
 
 class WorkerDied(UserError):
@@ -76,11 +78,12 @@ def _follow_parent(lifeline: Connection) -> None:
 def progress(total: int, unit: str, description: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show progress with rate and time left on stderr; gives the function to call with the number just done.
 
-    `done` of them were done in an earlier run, and do not count for the rate. On a terminal it is a tqdm bar; in a log
-    file, one line every half a minute and one at the end.
+    `done` of them were done in an earlier run, and do not count for the rate. Bytes (unit "B") are shown in kB, MB or
+    GB. On a terminal it is a tqdm bar; in a log file, one line every half a minute and one at the end.
     """
+    look: dict[str, Any] = {"unit": "B", "unit_scale": True} if unit == "B" else {"unit": f" {unit}"}
     if sys.stderr.isatty():
-        with tqdm(total=total, unit=f" {unit}", desc=description, smoothing=0.05, initial=done) as bar:
+        with tqdm(total=total, desc=description, smoothing=0.05, initial=done, **look) as bar:
             yield bar.update
         return
     initial, start = done, time.monotonic()
@@ -92,9 +95,6 @@ def progress(total: int, unit: str, description: str, done: int = 0) -> Iterator
         now = time.monotonic()
         if now - last >= 30 or done >= total:
             last = now
-            line = tqdm.format_meter(
-                done, total, now - start, ncols=0, unit=f" {unit}", prefix=description, initial=initial
-            )
-            print(line, file=sys.stderr, flush=True)
+            say(tqdm.format_meter(done, total, now - start, ncols=0, prefix=description, initial=initial, **look))
 
     yield update

@@ -1,6 +1,12 @@
-"""Numbers and tables as people read them on a terminal."""
+"""Numbers and tables as people read them on a terminal, and lines for the log."""
 
+import sys
 from collections.abc import Sequence
+
+
+def say(line: str) -> None:
+    """A line on stderr, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def shown(name: str) -> str:
