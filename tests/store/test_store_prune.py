@@ -1,6 +1,5 @@
 """`blurdiff store prune`, on stores that real trainings have filled."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from blurdiff.config.runs import check_config, load_config
-from blurdiff.data.scenes import draw_files
+from blurdiff.data.scenes import synthesize
 from blurdiff.errors import UserError
 from blurdiff.runtime.locks import held
 from blurdiff.store import listing, store
-from pictures import write_lmdb
 
 
 def test_prune(train_config, said, workplace, write_config, store_config):
@@ -116,10 +114,10 @@ def test_images_of_a_folder_are_known_until_a_file_below_it_changes(workplace, i
 
 
 def test_synthetic_images_are_known_by_what_was_drawn(workplace, images, write_manifest, store_config):
-    """The manifest does not tell the seed, but the LMDB holds the first image that kind and seed give."""
-    (key_value,) = draw_files("church", 7, range(1))
-    write_lmdb(Path("results/data/noise_lmdb"), {hashlib.sha1(key_value).hexdigest().encode(): key_value})
-    write_manifest(source="results/data/noise_lmdb")
+    """The manifest does not tell the seed, but a file beside the LMDB does."""
+    lmdb = Path("results/data/noise_lmdb")
+    synthesize("church", lmdb, 10, 7, workers=1)
+    write_manifest(source=str(lmdb))
 
     def digest(**changes):
         dataset = {"synthetic": "church", "n_images": 10, "seed": 7, **changes}
@@ -127,7 +125,12 @@ def test_synthetic_images_are_known_by_what_was_drawn(workplace, images, write_m
 
     assert digest() == json.loads((images / "manifest.json").read_text())["sha256"]
     assert digest(seed=8) is digest(synthetic="bedroom") is digest(n_images=11) is None
-    shutil.rmtree("results/data/noise_lmdb")
+    (lmdb / "scenes.json").unlink()  # as earlier versions drew
+    assert digest() is None
+    synthesize("church", lmdb, 10, 7, workers=1)
+    write_manifest(source=str(lmdb))
+    assert digest()
+    shutil.rmtree(lmdb)
     assert digest() is None
 
 
