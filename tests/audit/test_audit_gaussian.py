@@ -14,11 +14,11 @@ from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.timesteps import step_grid
 
 OPTIONS = {
-    "reverse-diffusion": (samplers.reverse_diffusion, {"noise_free_steps": 2}),
-    "reverse-diffusion, noise in every step": (samplers.reverse_diffusion, {"noise_free_steps": 0}),
-    "ancestral": (samplers.ancestral, {}),
-    "ddim": (samplers.ddim, {"eta": 0.0}),
-    "ode-heun": (samplers.ode_heun, {}),
+    "reverse-diffusion": (samplers.SAMPLERS["reverse-diffusion"].walk, {"noise_free_steps": 2}),
+    "reverse-diffusion, noise in every step": (samplers.SAMPLERS["reverse-diffusion"].walk, {"noise_free_steps": 0}),
+    "ancestral": (samplers.SAMPLERS["ancestral"].walk, {}),
+    "ddim": (samplers.SAMPLERS["ddim"].walk, {"eta": 0.0}),
+    "ode-heun": (samplers.SAMPLERS["ode-heun"].walk, {}),
 }
 PROCESSES = {
     "none": {"f_type": "none"},

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import scipy.linalg
 import scipy.ndimage
 import torch
@@ -12,6 +13,7 @@ from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import samplers
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.process import Process
+from blurdiff.errors import UserError
 
 torch.set_num_threads(1)
 
@@ -39,10 +41,27 @@ def build(resolution: int = 6, channels: int = 3, dtype=torch.float64, signal=No
     return build_process(settings(**overrides), resolution, channels, signal).to("cpu", dtype)
 
 
+def refused(words: str, *arguments, function=build, **keywords) -> None:
+    """The call ends in a UserError of one line that matches `words`."""
+    with pytest.raises(UserError, match=words) as error:
+        function(*arguments, **keywords)
+    assert "\n" not in str(error.value)
+
+
 def gaussian_taps(resolution: int, sigma: float) -> np.ndarray:
     """The 2R − 1 taps of the paper's kernel."""
     taps = np.exp(-(np.arange(1 - resolution, resolution) ** 2) / (2 * sigma**2))
     return taps / taps.sum()
+
+
+def blur_1d(resolution: int, sigma: float) -> np.ndarray:
+    """The matrix of the paper's kernel along one axis, with zeros beyond the border."""
+    return scipy.linalg.toeplitz(gaussian_taps(resolution, sigma)[resolution - 1 :])
+
+
+def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
+    """float64 normal numbers, the same for the same seed."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def convolve(images: np.ndarray, sigma: float, border: str) -> np.ndarray:
@@ -87,21 +106,17 @@ def scripted_noise(monkeypatch, row: int) -> None:
     monkeypatch.setattr(samplers, "_noise_like", noise_like)
 
 
-def step_coefficients(monkeypatch, name: str, process: Process, i: int, s: int, **options):
-    """(a, b, g) of a sampler's step x̄_s = a x̄_i + b ε̄ + g z, each (1 or C, R, R), taken from the sampler itself.
+def walk(name: str, process: Process, epsilon, x_N: torch.Tensor, steps, generator=None, callback=None, **options):
+    """x_0 of the sampler of this name."""
+    return samplers.SAMPLERS[name].walk(process, epsilon, x_N, steps, generator, callback, **options)
 
-    The grid is i, s, 0 (so that the step is not the last one); a batch of three carries x̄, ε̄ and z separately.
-    """
-    scripted_noise(monkeypatch, row=2)
-    modal = replace(process, matrix=None)
-    shape = (3, process.log_D.shape[0], *process.log_D.shape[1:])
-    first = torch.tensor([1.0, 0.0, 0.0], dtype=process.dtype)[:, None, None, None].expand(shape)
-    second = torch.tensor([0.0, 1.0, 0.0], dtype=process.dtype)[:, None, None, None].expand(shape)
-    states = {}
-    epsilon = lambda modes, at: second  # noqa: E731
-    callback = lambda timestep, modes, prediction: states.update({timestep: modes})  # noqa: E731
-    samplers.SAMPLERS[name].walk(modal, epsilon, first, [i, s, 0], None, callback, **options)
-    return tuple(states[s])
+
+def step_coefficients(name: str, process: Process, i: int, s: int, remaining: int = 2, **options):
+    """(a, b, g) of a sampler's step x̄_s = a x̄_i + b ε̄ + g z, each (1 or C, R, R), with `remaining` steps to go."""
+    step = samplers.Step(*process.transition(at(i), at(s)), process.variance(at(i)), process.variance(at(s)), remaining)
+    a, b, w = samplers.SAMPLERS[name].coefficients(step, **options)
+    g = torch.zeros_like(a) if w is None else w.sqrt()
+    return tuple(part.expand(1, *process.log_D.shape)[0].numpy() for part in (a, b, g))
 
 
 def gaussian_epsilon(process: Process, signal: torch.Tensor):
@@ -124,8 +139,7 @@ def final_variance(monkeypatch, name: str, process: Process, signal: torch.Tenso
     modal = replace(process, matrix=None)
     start = torch.zeros(len(steps), *process.log_D.shape, dtype=process.dtype)
     start[0] = 1.0
-    end = samplers.SAMPLERS[name].walk(modal, gaussian_epsilon(process, signal), start, steps, None, **options)
-    return end.square().sum(0)
+    return walk(name, modal, gaussian_epsilon(process, signal), start, steps, **options).square().sum(0)
 
 
 def finite_everywhere(process, pairs, names=tuple(samplers.SAMPLERS)):
@@ -148,7 +162,7 @@ def finite_everywhere(process, pairs, names=tuple(samplers.SAMPLERS)):
             steps = [i, s, 0] if s else [i, 0]
             states = []
             callback = lambda at, modes, prediction, states=states: states.append(modes)  # noqa: E731
-            x_s = samplers.SAMPLERS[name].walk(process, epsilon, x, steps, generator, callback)
+            x_s = walk(name, process, epsilon, x, steps, generator, callback)
             assert x_s.isfinite().all(), (name, i, s)
             # A step must not blow a mode up either: nothing is larger than the data or the noise.
             assert max(float(state.abs().max()) for state in states) < 20 * R, (name, i, s)

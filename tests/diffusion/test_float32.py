@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from diffusion_helpers import at, build, finite_everywhere
+from diffusion_helpers import at, build, finite_everywhere, random_images, walk
 
+from blurdiff.config.settings import FAMILIES
 from blurdiff.diffusion import samplers
 from blurdiff.diffusion.basis import BASES
 
@@ -14,8 +15,6 @@ EVERY_BASIS = [
     *({"basis": name} for name in BASES),
     {"basis": "dct", "power": "heat"},
 ]
-
-
 PAIRS = [(1, 0), (20, 0), (1000, 999), (1000, 980), (1000, 500)]
 
 
@@ -29,11 +28,13 @@ def test_float32_is_finite(basis, direction, mode_order):
         finite_everywhere(build(64, dtype=torch.float32, **overrides), PAIRS)
 
 
-@pytest.mark.parametrize("family", ["blur", "blurring-diffusion", "ihdm"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("noise_schedule", ["linear", "cosine", "exponential"])
 def test_float32_is_finite_in_every_family(family, noise_schedule):
     process = build(64, dtype=torch.float32, family=family, noise_schedule=noise_schedule)
     finite_everywhere(process, PAIRS)
+    assert process.n_timesteps == 1000
+    assert (process.log_alpha_bar(torch.tensor([0, 1, 500, 1000])).diff(dim=0) <= 0).all()
 
 
 @pytest.mark.parametrize("direction", ["coarse-to-fine", "fine-to-coarse"])
@@ -49,8 +50,7 @@ def test_a_lost_mode_does_not_explode():
     process = build(64, dtype=torch.float32, direction="fine-to-coarse")
     A, _ = process.transition(at(1000), at(980))
     assert float(A.min()) < 1e-20
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 3, 64, 64, generator=generator)
+    x = random_images(1, 3, 64, 64).float()
     for name in samplers.SAMPLERS:
-        wrong = lambda modes, i: 0.99 * modes  # noqa: E731
-        assert samplers.SAMPLERS[name].walk(process, wrong, x, [1000, 980, 0], generator).abs().max() < 1e4
+        generator = torch.Generator().manual_seed(0)
+        assert walk(name, process, lambda modes, i: 0.99 * modes, x, [1000, 980, 0], generator).abs().max() < 1e4

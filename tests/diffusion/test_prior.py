@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusion_helpers import at, build, final_variance
+from diffusion_helpers import at, build, final_variance, walk
 
 from blurdiff.diffusion import samplers
 from blurdiff.diffusion.denoiser import Denoiser
@@ -70,14 +70,14 @@ def test_a_silent_network_draws_gaussian_data(name, monkeypatch):
 
     # The mean of the samples: no noise at all. Their power around it: see final_variance, whose start has variance 1.
     monkeypatch.setattr(samplers, "_noise_like", lambda x, generator: torch.zeros_like(x))
-    end = samplers.ancestral(process, model.epsilon, start, steps, None)
+    end = walk("ancestral", process, model.epsilon, start, steps)
     torch.testing.assert_close(process.to_modes(end)[0], mean, rtol=0, atol=0.02)
     if "shifted" not in name:  # there x̄_N has variance 1
         found = final_variance(monkeypatch, "ancestral", process, power, steps)
         torch.testing.assert_close(found, power, rtol=0.05, atol=1e-3)
     centred = Denoiser(model.network, process, "gaussian", prior=Prior(torch.zeros_like(mean), power))
-    exact = samplers.ode_heun(process, centred.epsilon, centred.start(torch.ones(1, 1, 8, 8).double(), at(1000)), steps,
-                              None)  # fmt: skip
+    start = centred.start(torch.ones(1, 1, 8, 8).double(), at(1000))
+    exact = walk("ode-heun", process, centred.epsilon, start, steps)
     torch.testing.assert_close(process.to_modes(exact), power.sqrt() * one, rtol=0.02, atol=0.01)
 
 

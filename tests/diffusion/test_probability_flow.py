@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusion_helpers import PROCESSES, at, build, gaussian_epsilon
+from diffusion_helpers import PROCESSES, at, build, gaussian_epsilon, walk
 
-from blurdiff.diffusion import samplers, timesteps
+from blurdiff.diffusion import timesteps
 
 
 def flow_error(sampler: str, n: int, **options) -> float:
@@ -19,9 +19,9 @@ def flow_error(sampler: str, n: int, **options) -> float:
     marginal = lambda i: process.log_alpha_bar(at(i)).exp() * signal + process.variance(at(i))  # noqa: E731
     start, stop = n * 9 // 10, n // 10
     states = {}
-    samplers.SAMPLERS[sampler].walk(
-        replace(process, matrix=None), gaussian_epsilon(process, signal), torch.ones(1, 1, 3, 3).double(),
-        list(range(start, stop - 1, -1)) + [0], None, lambda i, modes, prediction: states.update({i: modes}), **options,
+    walk(
+        sampler, replace(process, matrix=None), gaussian_epsilon(process, signal), torch.ones(1, 1, 3, 3).double(),
+        [*range(start, stop - 1, -1), 0], None, lambda i, modes, prediction: states.update({i: modes}), **options,
     )  # fmt: skip
     exact = (marginal(stop) / marginal(start)).sqrt()
     return float((states[stop] / exact - 1).abs().max())
@@ -45,6 +45,6 @@ def test_flow_of_other_families(name, sampler):
     signal = torch.full((3, 3), 0.5, dtype=torch.float64)
     modal, x_N = replace(process, matrix=None), torch.ones(1, 1, 3, 3, dtype=torch.float64)
     steps = timesteps.step_grid(process, 250, "quadratic")
-    x_0 = samplers.SAMPLERS[sampler].walk(modal, gaussian_epsilon(process, signal), x_N, steps, None)
+    x_0 = walk(sampler, modal, gaussian_epsilon(process, signal), x_N, steps)
     start = process.log_alpha_bar(at(1000)).exp() * signal + process.variance(at(1000))
     torch.testing.assert_close(x_0, (signal / start).sqrt(), rtol=0.04, atol=0)

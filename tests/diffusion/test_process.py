@@ -8,9 +8,18 @@ import pytest
 import scipy.fft
 import scipy.interpolate
 import torch
-from diffusion_helpers import at, blur_operator, build, convolve, settings, symmetric_power, units
+from diffusion_helpers import (
+    at,
+    blur_1d,
+    blur_operator,
+    build,
+    convolve,
+    random_images,
+    settings,
+    symmetric_power,
+    units,
+)
 
-from blurdiff.config.settings import NOISE_SCHEDULES
 from blurdiff.diffusion.families import build_process
 
 SHORT = {"n_timesteps": 8, "beta_1": 0.02, "beta_N": 0.3, "sigma": 0.5}
@@ -55,7 +64,7 @@ def test_proposition_1(border, resolution, channels):
 
 def test_whole_powers_are_repeated_convolutions():
     """f = 2 at every step blurs twice a step, whatever the eigenbasis is."""
-    images = torch.randn(2, 3, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = random_images(2, 3, 9, 9)
     process = build(9, 3, border="reflect", f_type="linear", f_N=8.0, **SHORT)  # f(i) = i
     x = process.q_sample(images, torch.tensor([3, 3]), torch.zeros_like(images))
     blurred = images.numpy()
@@ -79,8 +88,7 @@ def test_fine_to_coarse_is_the_complement_of_the_blur():
 @pytest.mark.parametrize("resolution", [5, 8])
 def test_without_blur_every_basis_is_ddpm(name, resolution):
     process = build(resolution, 3, basis=name, f_type="none", f_N=0.0)
-    generator = torch.Generator().manual_seed(1)
-    x_0, noise = (torch.randn(4, 3, resolution, resolution, dtype=torch.float64, generator=generator) for _ in "ab")
+    x_0, noise = random_images(2, 4, 3, resolution, resolution, seed=1)
     i = torch.tensor([1, 300, 700, 1000])
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[i - 1][:, None, None, None]
     expected = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
@@ -156,12 +164,6 @@ def test_single_step_is_the_papers():
         np.testing.assert_allclose(B, 1 - expected, rtol=1e-11)
 
 
-def blur_1d(resolution: int, sigma: float) -> np.ndarray:
-    taps = np.exp(-(np.arange(resolution) ** 2) / (2 * sigma**2))
-    j = np.arange(resolution)
-    return (taps / (2 * taps.sum() - 1))[np.abs(j[:, None] - j)]
-
-
 @pytest.mark.parametrize("name", ["quartic", "log", "blurring-diffusion", "ihdm"])
 def test_fractional_timesteps(name):
     """Tables between timesteps are those of scipy's monotone cubic interpolation; whole timesteps are the tables."""
@@ -181,8 +183,7 @@ def test_fractional_timesteps(name):
 @pytest.mark.parametrize("name", PROCESSES)
 def test_predict_x0_inverts_q_sample(name):
     process = build(6, **PROCESSES[name])
-    generator = torch.Generator().manual_seed(2)
-    x_0, noise = (torch.randn(1, 3, 6, 6, dtype=torch.float64, generator=generator) for _ in "ab")
+    x_0, noise = random_images(2, 1, 3, 6, 6, seed=2)
     for i in (1, 300, 1000):
         modes = process.to_modes(process.q_sample(x_0, at(i), noise))
         predicted = process.predict_x0(modes, process.to_modes(noise), at(i))
@@ -322,8 +323,3 @@ def test_to_changes_only_the_arithmetic():
     assert alpha.dtype == sigma.dtype == torch.float32
     exact, _ = build(6).alpha_sigma(at(5))
     torch.testing.assert_close(alpha, exact.float(), rtol=0, atol=0)
-
-
-def test_noise_tables_start_at_zero():
-    for name in NOISE_SCHEDULES:
-        assert build(4, noise_schedule=name).noise[0] == 0

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from diffusion_helpers import at, build
+from diffusion_helpers import at, build, random_images, refused, walk
 
-from blurdiff.diffusion import families, samplers
+from blurdiff.diffusion import families
 from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.prior import Prior, measure_prior
 from blurdiff.diffusion.schedules import log_alpha_bar, noise_betas
 from blurdiff.diffusion.timesteps import information, snr_crossings, tilt_of
-from blurdiff.errors import UserError
 
 R = 8
 RATE = torch.arange(float(R)).double().square()
@@ -46,8 +45,7 @@ def test_no_tilt_is_ddpm_to_the_bit_but_keeps_the_power():
     # ... by which grids of timesteps go.
     assert torch.equal(information(zero), information(plain, POWER))
     assert torch.equal(snr_crossings(zero), snr_crossings(plain, POWER))
-    with pytest.raises(UserError, match="snr_tilt"):
-        build(R, 1, snr_tilt=1.0, **NO_BLUR)
+    refused("process.snr_tilt", R, snr_tilt=1.0, **NO_BLUR)
 
 
 @pytest.mark.parametrize("p", [-1.5, 0, 1, 2])
@@ -88,14 +86,14 @@ def test_equal_snr_is_the_tilt_of_one_by_coloured_noise():
         assert signal.std() < 1e-9 * signal.mean()  # one SNR for all
         torch.testing.assert_close(signal / POWER, (tilt.log_alpha_bar(at(i)).exp() / tilt.variance(at(i))))
     steps = [1000, 600, 250, 40, 0]
-    noise = torch.randn(2, 1, R, R, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = random_images(2, 1, R, R)
     ends = []
     for process in (shaped, tilt):
         alpha, sigma = process.alpha_sigma(at(1000))
         # One and the same function of the image and its noise, x̄/√Ā, σ/√Ā.
         epsilon = lambda x, i, of=process: torch.tanh(x / of.alpha_sigma(i)[0])  # noqa: E731
         start = process.to_pixels(alpha * torch.ones_like(noise) + sigma * process.to_modes(noise))
-        ends.append(samplers.ode_heun(process, epsilon, start, steps, None))
+        ends.append(walk("ode-heun", process, epsilon, start, steps))
     torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-9)
 
 
@@ -113,7 +111,7 @@ def test_power_law_noise(alpha):
 
 def test_coloured_noise_is_what_sampling_starts_from():
     process = build(R, 3, family="shaped-noise", basis="dct", noise_shape=1.0)
-    noise = torch.randn(4000, 3, R, R, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = random_images(4000, 3, R, R, seed=1)
     start = process.to_modes(Denoiser(None, process).start(noise, at(1000)))
     # 12,000 numbers a mode: the variance is known to 1.3 %, so that five deviations are 6.5 %.
     torch.testing.assert_close(start.square().mean((0, 1)), process.variance(at(1000))[0, 0], rtol=0.065, atol=0)

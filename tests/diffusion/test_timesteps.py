@@ -1,13 +1,11 @@
 """Grids of timesteps, against brute force."""
 
-import numpy as np
 import pytest
 import torch
 from diffusion_helpers import build
 
 from blurdiff.config.settings import ProcessConfig
 from blurdiff.diffusion import timesteps
-from blurdiff.errors import UserError
 
 
 @pytest.mark.parametrize("kind", timesteps.GRIDS)
@@ -54,20 +52,26 @@ def test_snr_crossings_by_brute_force():
             assert crossings.shape == variant.log_D.shape
 
 
-def test_snr_grid_follows_the_crossings():
-    """The k-th of n points lies where (crossings so far / all + i/N)/2 reaches k/n, by brute force."""
+@pytest.mark.parametrize(("kind", "n"), [("snr", 40), ("information", 20)])
+def test_half_of_a_grid_follows_what_is_lost(kind, n):
+    """The k-th of n points lies where (lost so far / all + i/N)/2 reaches k/n, by brute force."""
     process = build(64)
     spectrum = 100 / (1 + torch.arange(64.0).double()[:, None] ** 2 + torch.arange(64.0).double() ** 2)
-    crossings = timesteps.snr_crossings(process, spectrum).flatten()
-    density = np.array([float((crossings <= i).double().mean()) + i / 1000 for i in range(1001)]) / 2
-    grid = timesteps.step_grid(process, 40, "snr", spectrum)
+    if kind == "snr":
+        crossings = timesteps.snr_crossings(process, spectrum).flatten()
+        lost = torch.stack([(crossings <= i).double().mean() for i in range(1001)])
+    else:
+        left = timesteps.information(process, spectrum)
+        lost = (left[0] - left) / (left[0] - left[-1])
+    density = (lost + torch.arange(1001.0) / 1000) / 2
+    grid = timesteps.step_grid(process, n, kind, spectrum)
     for k, i in enumerate(reversed(grid)):
-        assert density[i] >= k / 40 - 1e-12
-        assert i == 0 or density[i - 1] < k / 40 + 1e-12
-    uniform = timesteps.step_grid(process, 40)
-    middle = int(crossings.double().median())
-    near = lambda points: sum(abs(i - middle) < 50 for i in points)  # noqa: E731
-    assert near(grid) > 2 * near(uniform)
+        assert density[i] >= k / n - 1e-12
+        assert i == 0 or density[i - 1] < k / n + 1e-12
+    if kind == "snr":
+        middle = int(crossings.double().median())
+        near = lambda points: sum(abs(i - middle) < 50 for i in points)  # noqa: E731
+        assert near(grid) > 2 * near(timesteps.step_grid(process, n))
 
 
 def test_information_of_one_mode_by_hand():
@@ -80,32 +84,7 @@ def test_information_of_one_mode_by_hand():
     assert found[0] == found[1]
 
 
-def test_information_grid_loses_as_much_in_each_step():
-    """The k-th of n points lies where (information lost so far / all + i/N)/2 reaches k/n, by brute force."""
-    process = build(16)
-    left = timesteps.information(process)
-    lost = ((left[0] - left) / (left[0] - left[-1]) + torch.arange(1001.0) / 1000) / 2
-    for k, i in enumerate(reversed(timesteps.step_grid(process, 20, "information"))):
-        assert lost[i] >= k / 20 - 1e-12
-        assert i == 0 or lost[i - 1] < k / 20 + 1e-12
-
-
 def test_snr_grid_of_log_is_dense_at_the_start():
     """With log most modes live at the first few timesteps only."""
     grid = timesteps.step_grid(build(64, f_type="log", f_N=0.6), 50, "snr")
     assert sum(i <= 50 for i in grid) > 20
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ((0, "uniform"), "sampling.n_steps: 0 must lie between 1 and 1000"),
-        ((1001, "uniform"), "sampling.n_steps: 1001 must lie between 1 and 1000"),
-        ((-3, "snr"), "sampling.n_steps: -3 must lie between"),
-        ((10, "cubic"), "sampling.grid: 'cubic' is not one of uniform, quadratic, snr, information"),
-        ((None, "cubic"), "sampling.grid: 'cubic' is not one of uniform, quadratic, snr, information"),
-    ],
-)
-def test_bad_grids(arguments, words):
-    with pytest.raises(UserError, match=words):
-        timesteps.step_grid(build(4), *arguments)

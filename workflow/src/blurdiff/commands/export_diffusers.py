@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
-    from blurdiff.network.exporting import export_diffusers
+    from blurdiff.network.conversion import export_diffusers
     from blurdiff.network.model_file import model_settings
 
     settings = model_settings(arguments.model, arguments.settings, needs=("network",))

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """The stage."""
     from blurdiff.config.runs import read_partial_settings
-    from blurdiff.network.importing import import_checkpoint
+    from blurdiff.network.conversion import import_checkpoint
 
     settings = read_partial_settings(arguments.settings)
     import_checkpoint(arguments.checkpoint, settings, arguments.output, arguments.attention_order)

@@ -6,16 +6,16 @@ of a mode.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
-import scipy.linalg
 
 from blurdiff.config import settings as config
 from blurdiff.config.keys import check_names
-from blurdiff.errors import UserError
+from blurdiff.errors import UserError, check_known
 
-BORDERS = ("zero", "circular", "reflect")
+BORDERS: dict[str, Any] = {"zero": "constant", "circular": "wrap", "reflect": "symmetric"}  # and what numpy calls them
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,14 @@ def blur_matrix(resolution: int, sigma: float, border: str = "zero") -> np.ndarr
     Taps exp(−k²/2σ²), |k| < R, normalised over these 2R − 1. Beyond the border lies: zero, the other side
     (circular), or the mirror image with the edge pixel doubled (reflect, scipy.ndimage's name). Symmetric in each case.
     """
-    k = np.arange(-(resolution - 1), resolution)
-    taps = np.exp(-(k**2) / (2 * sigma**2))
+    check_known("process.border", border, BORDERS)
+    beyond = resolution - 1
+    taps = np.exp(-(np.arange(-beyond, resolution) ** 2) / (2 * sigma**2))
     taps /= taps.sum()
-    source = np.arange(resolution)[:, None] + k  # the pixel that tap k of output row j reads
-    if border == "zero":
-        weights = np.where((source >= 0) & (source < resolution), taps, 0.0)
-        target = source.clip(0, resolution - 1)
-    elif border == "circular":
-        weights, target = np.broadcast_to(taps, source.shape), source % resolution
-    elif border == "reflect":
-        folded = source % (2 * resolution)
-        weights, target = np.broadcast_to(taps, source.shape), np.minimum(folded, 2 * resolution - 1 - folded)
-    else:
-        raise UserError(f"process.border: {border!r} is not one of {', '.join(BORDERS)}")
+    pixels = np.pad(np.eye(resolution), [(beyond, beyond), (0, 0)], mode=BORDERS[border])  # row j is pixel j − beyond
     matrix = np.zeros((resolution, resolution))
-    np.add.at(matrix, (np.arange(resolution)[:, None], target), weights)
+    for k, tap in enumerate(taps):
+        matrix += tap * pixels[k : k + resolution]
     return (matrix + matrix.T) / 2  # symmetric up to rounding already; exactly so for eigh
 
 
@@ -125,6 +117,5 @@ def make_basis(name: str, resolution: int, sigma: float, border: str, scale: flo
     """The basis of a config: "gaussian-blur" (which alone uses sigma, border and scale) or a key of BASES."""
     if name == "gaussian-blur":
         return gaussian_blur(resolution, sigma, border, scale)
-    if name not in BASES:
-        raise UserError(f"process.basis: {name!r} is not one of gaussian-blur, {', '.join(BASES)}")
+    check_known("process.basis", name, ["gaussian-blur", *BASES])
     return BASES[name](resolution)

@@ -12,7 +12,6 @@ error e of F is one of √Ā/Δ e in ε̄, and one of σ/Δ e in x̄_0.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from blurdiff.config.keys import check_names
 from blurdiff.data.images import to_model_range
 from blurdiff.diffusion.prior import Prior
 from blurdiff.diffusion.process import Process
-from blurdiff.errors import UserError
+from blurdiff.errors import UserError, check_known
 from blurdiff.runtime.devices import autocast, memory_format
 
 Coefficient = float | Tensor  # the same for all modes of all images, or one for each mode, (B, 1 or C, R, R)
@@ -112,7 +111,8 @@ check_names(LOSSES, config.LOSSES, "denoiser.LOSSES")
 
 def relation(prediction: str, alpha: Tensor, sigma: Tensor, power: Tensor | None = None) -> Relation:
     """The relation of a prediction for √Ā and σ (B, 1 or C, R, R); `power` S (1, R, R) of the prior if it has one."""
-    entry = _entry(PREDICTIONS, prediction, "prediction")
+    check_known("process.prediction", prediction, PREDICTIONS)
+    entry = PREDICTIONS[prediction]
     if not entry.of_prior:
         return Relation(alpha, sigma, 1.0, *entry.mix(alpha, sigma))
     if power is None:
@@ -143,12 +143,6 @@ def _is(coefficient: Coefficient, number: float) -> bool:
     return isinstance(coefficient, float) and coefficient == number
 
 
-def _entry(table: dict, name: str, key: str) -> Any:
-    if name not in table:
-        raise UserError(f"process.{key}: {name!r} is not one of {', '.join(table)}")
-    return table[name]
-
-
 class Denoiser(nn.Module):
     """A network for one process: (images, i, ε) → losses, and (x̄_i, i) → ε̄.
 
@@ -169,13 +163,14 @@ class Denoiser(nn.Module):
         prior: Prior | None = None,
     ):
         super().__init__()
+        check_known("process.prediction", prediction, PREDICTIONS)
+        check_known("process.loss", loss, LOSSES)
         self.network, self.process, self.prediction = network, process, prediction
-        self.weigh = _entry(LOSSES, loss, "loss")
-        self.range, self.precision = range, precision
+        self.weigh, self.range, self.precision = LOSSES[loss], range, precision
         self.device = process.noise.device
         self.layout = memory_format(self.device)
         self.prior = prior and prior.to(self.device)
-        self.assumed = self.prior if _entry(PREDICTIONS, prediction, "prediction").of_prior else None
+        self.assumed = self.prior if PREDICTIONS[prediction].of_prior else None
         # Replaced by what torch.compile makes of them.
         self.compute_losses: Callable = self.losses
         self.evaluate: Callable = self.predict

@@ -16,7 +16,7 @@ from blurdiff.diffusion.basis import Basis, make_basis
 from blurdiff.diffusion.denoiser import PREDICTIONS
 from blurdiff.diffusion.prior import Prior, measure_prior
 from blurdiff.diffusion.process import Process, shifted
-from blurdiff.errors import UserError
+from blurdiff.errors import UserError, check_known
 
 DIRECTIONS = ("coarse-to-fine", "fine-to-coarse", "reversed")
 MODE_ORDERS = ("paper", "released")
@@ -70,6 +70,7 @@ def apply_direction(log_D: np.ndarray, direction: str, floor: float) -> np.ndarr
 
     `floor` in [0, 1) is the least value that the result may have; with 1 − D it must be positive where D = 1.
     """
+    check_known("process.direction", direction, DIRECTIONS)
     if direction == "fine-to-coarse":
         with np.errstate(divide="ignore"):
             log_D = np.log(-np.expm1(log_D))
@@ -78,8 +79,6 @@ def apply_direction(log_D: np.ndarray, direction: str, floor: float) -> np.ndarr
         reversed_log_D = np.empty_like(log_D)
         reversed_log_D.flat[order] = log_D.flat[order[::-1]]
         log_D = reversed_log_D
-    elif direction != "coarse-to-fine":
-        raise UserError(f"process.direction: {direction!r} is not one of {', '.join(DIRECTIONS)}")
     if floor > 0:
         log_D = np.maximum(log_D, np.log(floor))
     # An eigenvalue of 1 comes out of eigh as 1 ± 1e-15: what is not told from 1 counts as 1.
@@ -106,10 +105,10 @@ def released_mode_order(log_D: np.ndarray, channels: int, order: np.ndarray | No
     return result.reshape(channels, *log_D.shape)
 
 
-def noise_table(settings: ProcessConfig) -> np.ndarray:
-    """log ᾱ_0 … log ᾱ_N of the config's noise schedule."""
+def noise_table(settings: ProcessConfig, snr_shift: float = 0.0) -> np.ndarray:
+    """log ᾱ_0 … log ᾱ_N of the config's noise schedule, with a shift of log SNR."""
     betas = schedules.noise_betas(settings.noise_schedule, settings.n_timesteps, settings.beta_1, settings.beta_N)
-    return schedules.log_alpha_bar(betas)
+    return shifted(torch.from_numpy(schedules.log_alpha_bar(betas)), snr_shift).numpy()
 
 
 def noise_shape(settings: ProcessConfig, basis: Basis, power: Tensor | None) -> np.ndarray:
@@ -137,9 +136,17 @@ def _needed(power: Tensor | None, key: str) -> Tensor:
 
 def assemble(basis: Basis, noise: np.ndarray, blur: np.ndarray, log_D: np.ndarray, **rest) -> Process:
     """A Process from numpy parts; log_D may be (R, R) or (C, R, R)."""
-    matrix = None if basis.is_identity else torch.from_numpy(np.ascontiguousarray(basis.matrix))
-    grid = torch.from_numpy(np.ascontiguousarray(log_D)).reshape(-1, *log_D.shape[-2:])
-    return Process(matrix, torch.from_numpy(noise), torch.from_numpy(blur), grid, **rest)
+    matrix = None if basis.is_identity else basis.matrix
+    parts = {"matrix": matrix, "noise": noise, "blur": blur, "log_D": log_D.reshape(-1, *log_D.shape[-2:]), **rest}
+    arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
+    return Process(**parts | {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in arrays.items()})
+
+
+def dissipation(settings: ProcessConfig, resolution: int, sigma_B: np.ndarray, noise: np.ndarray, **rest) -> Process:
+    """Heat dissipation in the cosine basis: e^{−λτ} with τ = σ_B²/2, for σ_B(0) … σ_B(N) in px."""
+    basis = make_basis("dct", resolution, settings.sigma, settings.border)
+    log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
+    return assemble(basis, noise, sigma_B**2 / 2, log_D, **rest)
 
 
 def basis_of(settings: ProcessConfig, resolution: int) -> Basis:
@@ -154,8 +161,7 @@ def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int, powe
     basis = basis_of(settings, resolution)
     log_D = log_attenuation(basis, settings, scale_of(settings, resolution))
     log_D = apply_direction(log_D, settings.direction, settings.floor)
-    if settings.mode_order not in MODE_ORDERS:
-        raise UserError(f"process.mode_order: {settings.mode_order!r} is not one of {', '.join(MODE_ORDERS)}")
+    check_known("process.mode_order", settings.mode_order, MODE_ORDERS)
     if settings.mode_order == "released":
         log_D = released_mode_order(log_D, channels)
     f = schedules.blur_schedule(
@@ -171,12 +177,10 @@ def blur_diffusion(settings: ProcessConfig, resolution: int, channels: int, powe
 def shaped_noise(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
     """DDPM with noise that is not white: √Ā = √ᾱ_i and σ_i² = (1 − ᾱ_i) w, see `noise_shape`."""
     basis = basis_of(settings, resolution)
-    noise = shifted(torch.from_numpy(noise_table(settings)), snr_shift(settings, resolution)).numpy()
-    still = np.zeros_like(noise)
-    variance = torch.from_numpy(-np.expm1(noise))
-    shape = torch.from_numpy(noise_shape(settings, basis, power))
-    power = power if settings.of_images else None
-    return assemble(basis, noise, still, np.zeros(shape.shape[1:]), scalar_variance=variance, shape=shape, power=power)
+    noise = noise_table(settings, snr_shift(settings, resolution))
+    shape = noise_shape(settings, basis, power)
+    scales = {"scalar_variance": -np.expm1(noise), "shape": shape, "power": power if settings.of_images else None}
+    return assemble(basis, noise, np.zeros_like(noise), np.zeros_like(shape), **scales)
 
 
 def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
@@ -184,13 +188,10 @@ def blurring_diffusion(settings: ProcessConfig, resolution: int, channels: int, 
 
     τ = σ_B²/2 with σ_B = sigma_max · sin²(πt/2) px (sigma_max 20 in the paper), t = i/N; cosine basis.
     """
-    basis = make_basis("dct", resolution, settings.sigma, settings.border)
     t = np.arange(settings.n_timesteps + 1) / settings.n_timesteps
-    tau = (scale_of(settings, resolution) * settings.sigma_max * np.sin(np.pi * t / 2) ** 2) ** 2 / 2
-    noise = shifted(torch.from_numpy(noise_table(settings)), snr_shift(settings, resolution)).numpy()
-    log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
-    variance = torch.from_numpy(-np.expm1(noise))
-    return assemble(basis, noise, tau, log_D, minimum=0.001, scalar_variance=variance)
+    sigma_B = scale_of(settings, resolution) * settings.sigma_max * np.sin(np.pi * t / 2) ** 2
+    noise = noise_table(settings, snr_shift(settings, resolution))
+    return dissipation(settings, resolution, sigma_B, noise, minimum=0.001, scalar_variance=-np.expm1(noise))
 
 
 def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels: int, power: Tensor | None) -> Process:
@@ -199,12 +200,10 @@ def inverse_heat_dissipation(settings: ProcessConfig, resolution: int, channels:
     σ_B runs logarithmically from .5 px at i = 1 to `sigma_max` at i = N. Forward only: its end is not a Gaussian that
     could be drawn from.
     """
-    basis = make_basis("dct", resolution, settings.sigma, settings.border)
-    sigma_B = scale_of(settings, resolution) * np.geomspace(0.5, settings.sigma_max, settings.n_timesteps)
-    tau = np.concatenate([[0.0], sigma_B**2 / 2])
-    log_D = -(basis.laplacian[:, None] + basis.laplacian[None, :])
-    variance = torch.full_like(torch.from_numpy(tau), 0.01**2 * np.exp(-snr_shift(settings, resolution)))
-    return assemble(basis, np.zeros_like(tau), tau, log_D, scalar_variance=variance)
+    widths = scale_of(settings, resolution) * np.geomspace(0.5, settings.sigma_max, settings.n_timesteps)
+    sigma_B = np.concatenate([[0.0], widths])
+    variance = np.full_like(sigma_B, 0.01**2 * np.exp(-snr_shift(settings, resolution)))
+    return dissipation(settings, resolution, sigma_B, np.zeros_like(sigma_B), scalar_variance=variance)
 
 
 FAMILIES = {
@@ -222,8 +221,7 @@ def build_process(settings: ProcessConfig, resolution: int, channels: int = 3, p
     `power` is S (1, R, R) of `prior.Prior`, for a process that is made from it (`ProcessConfig.of_images`). Raises
     UserError for settings of which there is no process.
     """
-    if settings.family not in FAMILIES:
-        raise UserError(f"process.family: {settings.family!r} is not one of {', '.join(FAMILIES)}")
+    check_known("process.family", settings.family, FAMILIES)
     return FAMILIES[settings.family](settings, resolution, channels, power)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from blurdiff.config import settings as config
 from blurdiff.config.keys import check_names
-from blurdiff.errors import UserError
+from blurdiff.errors import UserError, check_known
 
 LOG_SNR_BOUND = 10  # of cosine-bounded, at both ends
 
@@ -41,6 +41,7 @@ def noise_betas(schedule: str, n_timesteps: int, beta_1: float = 1e-4, beta_N: f
     t = 1, that is, from 10 to −10 (Blurring Diffusion's, arXiv 2209.05557). exponential: ᾱ_i = 1 − g(i)/g(N), g(i) =
     exp(5i/N − 5) + 1e-4 (the released code's). cosine and exponential clip β at .999.
     """
+    check_known("process.noise_schedule", schedule, config.NOISE_SCHEDULES)
     if schedule == "linear":
         return np.linspace(beta_1, beta_N, n_timesteps)
     t = np.arange(n_timesteps + 1) / n_timesteps
@@ -49,13 +50,11 @@ def noise_betas(schedule: str, n_timesteps: int, beta_1: float = 1e-4, beta_N: f
     elif schedule == "cosine-bounded":
         first, last = np.arctan(np.exp([-LOG_SNR_BOUND / 2, LOG_SNR_BOUND / 2]))
         alpha_bar = np.cos(first + t * (last - first)) ** 2
-        alpha_bar[0] = 1.0  # the image itself
-    elif schedule == "exponential":
+    else:
         g = np.exp(5 * t - 5) + 1e-4
         alpha_bar = 1 - g / g[-1]
-        alpha_bar[0] = 1.0
-    else:
-        raise UserError(f"process.noise_schedule: {schedule!r} is not one of {', '.join(config.NOISE_SCHEDULES)}")
+    if schedule != "cosine":  # whose own first value divides all others
+        alpha_bar[0] = 1.0  # the image itself
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
 
 
@@ -79,10 +78,8 @@ def blur_schedule(
         return read_table(table, n_timesteps)
     if f_N < 0:
         raise UserError(f"process.f_N: {f_N} is negative; a blur schedule needs f(N) ≥ 0")
-    if anchor not in ("paper", "released"):
-        raise UserError(f"process.f_anchor: {anchor!r} is not one of paper, released")
-    if f_type not in BLUR_SCHEDULES:
-        raise UserError(f"process.f_type: {f_type!r} is not one of {', '.join(BLUR_SCHEDULES)}, table")
+    check_known("process.f_anchor", anchor, ("paper", "released"))
+    check_known("process.f_type", f_type, [*BLUR_SCHEDULES, "table"])
     shapes = BLUR_SCHEDULES | (RELEASED_BLUR_SCHEDULES if anchor == "released" else {})
     return f_N * shapes[f_type](np.arange(n_timesteps + 1.0), n_timesteps)
 

@@ -1,5 +1,6 @@
 """Which timesteps a sampler visits: grids of n steps, uniform or where a process loses its signal."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from blurdiff.config.settings import GRIDS
 from blurdiff.diffusion.process import Process
-from blurdiff.errors import UserError
+from blurdiff.errors import UserError, check_known
 
 
 def step_grid(
@@ -25,8 +26,7 @@ def step_grid(
     which does not leave the last steps to chance as snr does. Timesteps are whole: points that fall together move
     apart.
     """
-    if kind not in GRIDS:
-        raise UserError(f"sampling.grid: {kind!r} is not one of {', '.join(GRIDS)}")
+    check_known("sampling.grid", kind, GRIDS)
     start = process.n_timesteps if start is None else start
     if n_steps is None:
         return list(range(start, -1, -1))
@@ -37,15 +37,15 @@ def step_grid(
         points = start * fraction
     elif kind == "quadratic":
         points = start * fraction.square()
-    elif kind == "information":
-        left = information(process, signal)[: start + 1]
-        density = (left[0] - left) / (left[0] - left[-1]) + torch.arange(start + 1.0) / start
-        points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
     else:
-        crossings = snr_crossings(process, signal).flatten().clamp(1, start).double().cpu()
-        cumulative = torch.searchsorted(crossings.sort().values, torch.arange(start + 1.0).double(), right=True)
-        density = cumulative.double() / len(crossings) + torch.arange(start + 1.0) / start
-        points = torch.searchsorted(density / density[-1], fraction.contiguous()).double()
+        if kind == "information":
+            left = information(process, signal)[: start + 1]
+            lost = (left[0] - left) / (left[0] - left[-1])
+        else:
+            crossings = snr_crossings(process, signal).flatten().clamp(1, start).cpu()
+            lost = crossings.bincount(minlength=start + 1).cumsum(0).double() / len(crossings)
+        density = lost + torch.arange(start + 1.0) / start
+        points = torch.searchsorted(density / density[-1], fraction).double()
     return apart(points.flip(0), start)[::-1]
 
 
@@ -58,15 +58,22 @@ def apart(points: Tensor, last: int) -> list[int]:
     return [int(p) for p in torch.minimum(ascending, last - rank[-1] + rank)]
 
 
+def log_snrs(process: Process, signal: Tensor | None = None) -> Iterator[Tensor]:
+    """log SNR_i of every mode at the timesteps 1 … N, some at a time, (B, 1 or C, R, R).
+
+    SNR_i = Ā_i signal/σ_i² for a `signal` variance (R, R) in modes (None: the process's `power`, else 1).
+    """
+    signal = process.power if signal is None else signal
+    log_signal: Tensor | float = 0.0 if signal is None else signal.to(process.log_D).log()
+    for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16):
+        yield process.log_alpha_bar(i) - process.variance(i).log() + log_signal
+
+
 def information(process: Process, signal: Tensor | None = None) -> Tensor:
     """Mean over modes of ½ log(1 + SNR_i), in nats, (N + 1,) float64 on the CPU; entry 0 repeats entry 1, which is
-    finite. SNR_i = Ā_i signal/σ_i² for a `signal` variance (R, R) in modes (None: the process's `power`, else 1)."""
-    signal = process.power if signal is None else signal
-    values = [
-        (process.log_alpha_bar(i) - process.variance(i).log() + (0 if signal is None else signal.log()))
-        for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16)
-    ]
-    means = torch.cat([torch.nn.functional.softplus(log_snr).mean(dim=(1, 2, 3)) / 2 for log_snr in values]).cpu()
+    finite. `signal` as in `log_snrs`."""
+    softplus = torch.nn.functional.softplus
+    means = torch.cat([softplus(each).mean(dim=(1, 2, 3)) / 2 for each in log_snrs(process, signal)]).cpu()
     return torch.cat([means[:1], means])
 
 
@@ -90,21 +97,14 @@ def tilt_of(process: Process, power: Tensor) -> Tilt:
     log_power = power.log()
     centred = log_power - log_power.mean()
     found = []
-    for i in torch.arange(1, process.n_timesteps + 1, device=process.noise.device).split(16):
-        log_snr = process.log_alpha_bar(i) - process.variance(i).log() + log_power
+    for log_snr in log_snrs(process, power):
         slope = (log_snr * centred).mean(dim=(1, 2, 3)) / centred.square().mean()
         found.append((1 - slope, log_snr.mean(dim=(1, 2, 3)), log_snr.amax(dim=(1, 2, 3))))
     return Tilt(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
 
 def snr_crossings(process: Process, signal: Tensor | None = None) -> Tensor:
-    """The first timestep at which each mode's Ā_i signal/σ_i² is 1 or less, (1 or C, R, R) int64; N if it never is."""
-    signal = process.power if signal is None else signal
-    log_signal = torch.zeros_like(process.log_D) if signal is None else signal.to(process.log_D).log()
-    low = torch.zeros_like(process.log_D, dtype=torch.long)
-    high = torch.full_like(low, process.n_timesteps)
-    while (high - low > 1).any():
-        middle = (low + high) // 2
-        above = process.log_alpha_bar(middle) - process.variance(middle).log() + log_signal > 0
-        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return high
+    """The first timestep at which each mode's SNR (see `log_snrs`) is 1 or less, (1 or C, R, R) int64; N if it never
+    is. It falls from timestep to timestep."""
+    above = torch.stack([(each > 0).sum(0) for each in log_snrs(process, signal)]).sum(0)
+    return (above + 1).clamp(max=process.n_timesteps)

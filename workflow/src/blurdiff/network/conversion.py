@@ -1,21 +1,29 @@
 """One network's weights under three names: ours, guided-diffusion's (read) and diffusers' UNet2DModel's (written).
 
-The authors' checkpoints are state dicts of guided-diffusion's U-Net (Dhariwal & Nichol, arXiv 2105.05233). diffusers
-has one width of attention heads for a whole network: it can express ours only where all attention is equally wide.
+The authors' checkpoints are state dicts of guided-diffusion's U-Net (Dhariwal & Nichol, arXiv 2105.05233), of which
+`import_checkpoint` makes a model.safetensors. `export_diffusers` makes a folder that diffusers reads;
+diffusers has one width of attention heads for a whole network: it can express ours only where all attention is equally
+wide.
 """
 
+import json
 import os
 import pickle
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from blurdiff.config.runs import read_partial_settings
 from blurdiff.config.settings import NetworkConfig
 from blurdiff.errors import UserError
+from blurdiff.network.model_file import load_model
 from blurdiff.network.unet import Attention, UNet
+from blurdiff.runtime.files import atomic_folder, atomic_path, write_json
 
 # A module's layers: our name → (guided-diffusion's, diffusers'). A layer without module is called "".
 LAYERS = {
@@ -39,37 +47,30 @@ def modules(network: UNet) -> Iterator[tuple[str, str, str, str]]:
     yield "layer", "time_embedding.0", "time_embed.0", "time_embedding.linear_1"
     yield "layer", "time_embedding.2", "time_embed.2", "time_embedding.linear_2"
     yield "layer", "input_conv", "input_blocks.0.0", "conv_in"
-    n = 1
-    for index, level in enumerate(network.down):
-        for k, attention in enumerate(level.attentions):
-            yield "block", f"down.{index}.blocks.{k}", f"input_blocks.{n}.0", f"down_blocks.{index}.resnets.{k}"
-            if isinstance(attention, Attention):
-                own = f"down.{index}.attentions.{k}"
-                yield "attention", own, f"input_blocks.{n}.1", f"down_blocks.{index}.attentions.{k}"
-            n += 1
-        if isinstance(level.resample, nn.Conv2d):
-            own = f"down.{index}.resample"
-            yield "layer", own, f"input_blocks.{n}.0.op", f"down_blocks.{index}.downsamplers.0.conv"
-            n += 1
+    yield from _modules_of_side("down", network.down, "input_blocks", first=1)
     yield "block", "middle.0", "middle_block.0", "mid_block.resnets.0"
     yield "attention", "middle.1", "middle_block.1", "mid_block.attentions.0"
     yield "block", "middle.2", "middle_block.2", "mid_block.resnets.1"
-    n = 0
-    for index, level in enumerate(network.up):
-        for k, attention in enumerate(level.attentions):
-            yield "block", f"up.{index}.blocks.{k}", f"output_blocks.{n}.0", f"up_blocks.{index}.resnets.{k}"
-            place = 1
-            if isinstance(attention, Attention):
-                own = f"up.{index}.attentions.{k}"
-                yield "attention", own, f"output_blocks.{n}.1", f"up_blocks.{index}.attentions.{k}"
-                place = 2
-            n += 1
-        if isinstance(level.resample, nn.Conv2d):
-            # In guided-diffusion the up-sampling is the last part of the level's last block.
-            theirs = f"output_blocks.{n - 1}.{place}.conv"
-            yield "layer", f"up.{index}.resample", theirs, f"up_blocks.{index}.upsamplers.0.conv"
+    yield from _modules_of_side("up", network.up, "output_blocks", first=0)
     yield "layer", "output_norm", "out.0", "conv_norm_out"
     yield "layer", "output_conv", "out.2", "conv_out"
+
+
+def _modules_of_side(side: str, levels: Any, guided: str, first: int) -> Iterator[tuple[str, str, str, str]]:
+    n = first  # guided-diffusion counts the blocks through all levels
+    for index, level in enumerate(levels):
+        own, diffusers = f"{side}.{index}", f"{side}_blocks.{index}"
+        for k, attention in enumerate(level.attentions):
+            yield "block", f"{own}.blocks.{k}", f"{guided}.{n}.0", f"{diffusers}.resnets.{k}"
+            attends = isinstance(attention, Attention)
+            if attends:
+                yield "attention", f"{own}.attentions.{k}", f"{guided}.{n}.1", f"{diffusers}.attentions.{k}"
+            n += 1
+        if isinstance(level.resample, nn.Conv2d):
+            # Down-sampling is a block of its own there, up-sampling the last part of the level's last block.
+            theirs = f"{guided}.{n}.0.op" if side == "down" else f"{guided}.{n - 1}.{1 + attends}.conv"
+            yield "layer", f"{own}.resample", theirs, f"{diffusers}.{side}samplers.0.conv"
+            n += side == "down"
 
 
 def tensor_names(network: UNet) -> Iterator[tuple[str, str, str]]:
@@ -82,6 +83,28 @@ def tensor_names(network: UNet) -> Iterator[tuple[str, str, str]]:
                 if f"{paths[0]}.{part}" in own_names:
                     own, guided, diffusers = (f"{path}.{part}" for path in paths)
                     yield own, guided, diffusers
+
+
+def import_checkpoint(
+    checkpoint: str | os.PathLike, settings: dict, output: str | os.PathLike, attention_order: str = "legacy"
+) -> None:
+    """Write `output`, a model of the checkpoint's weights with the settings in its metadata.
+
+    Without a section `network` the settings' network is read from the tensors' shapes, and told on stderr. Raises
+    UserError for a file that would run code, or whose tensors are not those of the network.
+    """
+    resolution = settings["resolution"]
+    state = read_checkpoint(checkpoint)
+    if "network" not in settings:
+        found = network_settings(state, resolution, checkpoint)
+        print(f"network: {json.dumps(found)}", file=sys.stderr)
+        settings = read_partial_settings(json.dumps({**settings, "network": found}))
+    with torch.device("meta"):
+        network = UNet(resolution, **settings["network"])
+    tensors = from_guided_diffusion(state, network, checkpoint, attention_order)
+    content = safetensors.torch.save(tensors, {"settings": json.dumps(settings, sort_keys=True)})
+    with atomic_path(output) as temporary:
+        temporary.write_bytes(content)
 
 
 def network_settings(state: Mapping[str, Tensor], resolution: int, source: str | os.PathLike) -> dict:
@@ -197,6 +220,23 @@ def from_guided_diffusion(
         more = f" (and {len(left_over) - 1} more)" if len(left_over) > 1 else ""
         raise UserError(f"{source}: the tensor {left_over[0]}{more} has no place in the network; {hint}")
     return result
+
+
+def export_diffusers(model: str | os.PathLike, settings: Mapping, output: str | os.PathLike) -> None:
+    """Make the folder `output` with config.json and the weights; it appears complete or not at all.
+
+    Raises UserError for a model of other settings, a network that UNet2DModel cannot be, or a folder that is there.
+    """
+    resolution, described = settings["resolution"], NetworkConfig(**settings["network"])
+    network = UNet(resolution, **described)
+    prior = load_model(model, network, settings)
+    state, config = to_diffusers(network, described, resolution)
+    content = safetensors.torch.save(state, {"format": "pt"})
+    with atomic_folder(output) as folder:
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(content)
+        write_json(folder / "config.json", config)
+        if prior:  # what the network is shown and what its output means depend on it
+            (folder / "prior.safetensors").write_bytes(safetensors.torch.save(prior._asdict()))
 
 
 def to_diffusers(network: UNet, settings: NetworkConfig, resolution: int) -> tuple[dict[str, Tensor], dict]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from blurdiff.config.settings import GRIDS, SAMPLERS, SamplingConfig, with_keys
 from blurdiff.data.images import to_model_range, to_uint8
 from blurdiff.diffusion.timesteps import step_grid
-from blurdiff.errors import UserError
+from blurdiff.errors import UserError, check_known
 from blurdiff.network.model_file import model_settings
 from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.sample import draw
@@ -95,9 +95,8 @@ class Model:
         _check_count("n", n, 1)
         _check_count("steps", 1 if steps is None else steps, 1, self.last)
         _check_count("seed", seed, 0, 2**32 - 1)
-        for name, value, known in (("sampler", sampler, SAMPLERS), ("grid", grid, GRIDS)):
-            if value not in known:
-                raise UserError(f"{name}: {value!r} is not one of {', '.join(known)}")
+        check_known("sampler", sampler, SAMPLERS)
+        check_known("grid", grid, GRIDS)
 
     def diffuse(self, images: np.ndarray, i: int, seed: int = 0) -> np.ndarray:
         """x_i, the images blurred and noisy as at timestep i, 0 ≤ i ≤ last: float32 (n, R, R, 3) in model range."""
