@@ -7,8 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from blurdiff.benchmark.process import STAGE as PROCESS
-from blurdiff.benchmark.rows import CEILINGS
+from blurdiff.benchmark.rows import CEILINGS, PROCESS
 from blurdiff.reporting import style
 from blurdiff.runtime.files import write_text
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from blurdiff.benchmark.networks import in_defaults
-from blurdiff.benchmark.rows import Bench, Row, Work
+from blurdiff.benchmark.rows import PROCESS, Bench, Row, Work
 from blurdiff.benchmark.settings import PAPER, settings_for
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion.families import build_process
@@ -18,7 +18,6 @@ from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.network.unet import UNet
 from blurdiff.runtime.devices import memory_format, pick_device
 
-STAGE = "process"
 NETWORK = "the network's forward pass"
 
 
@@ -26,7 +25,7 @@ def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
     settings = bench.settings if bench.quick else settings_for(bench.settings.training.device, PAPER)
     common = {"settings": settings, "batch": bench.size(2, 8, 128)}
-    row = partial(Row, STAGE, baseline=NETWORK, images_per_item=1.0)
+    row = partial(Row, PROCESS, baseline=NETWORK, images_per_item=1.0)
     rows = [row(NETWORK, forward, common)]
     for order in ("paper", "released"):
         arguments = {**common, "order": order}

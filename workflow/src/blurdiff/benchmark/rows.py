@@ -10,7 +10,7 @@ from blurdiff.config.settings import Settings
 
 STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process", "ablations")
 
-CEILINGS = "ceilings"
+CEILINGS, PROCESS = "ceilings", "process"
 MATMUL = {"fp32": "matrix product, fp32", "tf32": "matrix product, tf32", "bf16": "matrix product, bf16"}
 COPY = "copy"
 CONVOLUTION = "3 x 3 convolution"
