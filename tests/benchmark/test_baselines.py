@@ -30,6 +30,14 @@ def build(row):
     return row.build(CPU, 1, **row.arguments)
 
 
+def called(rows):
+    """The works of rows by their names, each done once."""
+    works = {row.implementation: build(row) for row in rows}
+    for work in works.values():
+        work.call()
+    return works
+
+
 def rows_by_name(stages, at=0):
     return {row.implementation: row for row in stages[at]}
 
@@ -38,23 +46,16 @@ def bench(settings, tmp_path="", quick=True, **options):
     return Bench(settings, Path(tmp_path), quick, **options)
 
 
-def test_default_settings_are_those_of_the_default_config_and_of_the_paper():
-    from blurdiff.config.runs import load_config, resolve_runs
-
-    config = Path(__file__).parents[2] / "config"
-    for device, name, number in (("cpu", "config.yaml", 2), ("cuda", "paper.yaml", 2)):
-        found, run = settings_for(device), resolve_runs(load_config(config / name))[number]
-        for section in ("process", "network"):
-            assert found[section] == run[section]
-        assert found["resolution"] == run["resolution"]
-        for section, keys in {
-            "training": ("batch_size", "learning_rate", "precision", "device"),
-            "sampling": ("shard_size", "batch_size", "n_steps", "sampler", "precision", "device"),
-        }.items():
-            assert {key: found[section][key] for key in keys} == {key: run[section][key] for key in keys}
-        # Given settings are taken as they are, on the device that is asked for.
-        again = settings_for("cpu", run)
-        assert again["network"] == run["network"] and again["training"]["device"] == "cpu"
+def test_settings_are_those_of_our_configs_or_given_on_the_device_that_is_asked_for(settings):
+    small, paper = settings_for("cpu"), settings_for("cuda")
+    assert (small.resolution, small.network.channels, small.training.batch_size) == (16, 16, 32)
+    assert (paper.resolution, paper.network.channels, paper.training.precision) == (64, 128, "bf16")
+    assert small.process.f_type == paper.process.f_type == "quartic"
+    again = settings_for("cpu", paper)
+    assert again.network == paper.network and again.process == paper.process
+    for found, device in ((small, "cpu"), (paper, "cuda"), (again, "cpu")):
+        assert {found[name].device for name in ("training", "sampling", "evaluation")} == {device}
+    assert settings.training.batch_size == settings.sampling.shard_size == 4  # of --quick
 
 
 def test_diffusers_network_has_as_many_parameters_as_the_papers():
@@ -64,11 +65,9 @@ def test_diffusers_network_has_as_many_parameters_as_the_papers():
 
 
 def test_training_steps_compute_the_same_amount(settings):
-    rows = rows_by_name(training.stages(bench(settings)))
-    assert list(rows) == [training.DIFFUSERS, training.PLAIN, "ours, eager fp32"]
-    works = {name: build(row) for name, row in rows.items()}
-    for work in works.values():
-        work.call()
+    (rows,) = training.stages(bench(settings))
+    works = called(rows)
+    assert list(works) == [training.DIFFUSERS, training.PLAIN, "ours, eager fp32"]
     assert len({work.parameters for work in works.values()}) == 1
     flops = [count(work.counted)[0] for work in works.values()]
     forward, _ = count(process.forward(CPU, 1, settings, works[training.PLAIN].batch).counted)
@@ -85,8 +84,7 @@ def test_a_model_a_core(settings):
     work = ours.build(CPU, 2, **ours.arguments)
     work.call()
     assert work.items == 2 * training.AT_ONCE * settings["training"]["batch_size"]
-    alone = build(rows["ours, eager fp32"])
-    alone.call()
+    (alone,) = called([rows["ours, eager fp32"]]).values()
     assert count(work.counted)[0] == 2 * training.AT_ONCE * count(alone.counted)[0] > 0
     assert not any("a model a core" in name for name in rows_by_name(training.stages(bench(settings, quick=False))))
     with pytest.raises(Failure, match="TypeError: .*'network'"):
@@ -106,16 +104,14 @@ def test_what_is_timed_of_training_by_device(settings):
 
 
 def test_samplers_agree(settings):
-    rows = rows_by_name(sampling.stages(bench(settings)))
-    works = {name: build(row) for name, row in rows.items()}
-    for work in works.values():
-        work.call()
+    (rows,) = sampling.stages(bench(settings))
+    works = called(rows)
     plain, ours = works[sampling.PLAIN].result(), works["ours, eager fp32"].result()
     assert plain.shape == (4, 3, 8, 8) and plain.std() > 0.1
     assert np.abs(ours - plain).max() <= 1e-4 * np.abs(plain).max()
     flops = [count(work.counted)[0] for work in works.values()]
     assert max(flops) < 1.1 * min(flops)
-    assert rows[sampling.PLAIN].images_per_item == 1 / 200
+    assert {row.images_per_item for row in rows} == {1 / 200}
 
 
 @pytest.mark.filterwarnings("ignore:This process")  # torchvision's loader forks
@@ -157,9 +153,7 @@ def test_features_agree(tmp_path, settings):
 
 def test_frechet_distances_agree_and_are_real(settings):
     (rows,) = frechet.stages(bench(settings))
-    theirs, ours = (build(row) for row in rows)
-    for work in (theirs, ours):
-        work.call()
+    theirs, ours = called(rows).values()
     expected, found = theirs.result(), ours.result()
     assert expected[0] > 1 and abs(found[0] / expected[0] - 1) <= rows[1].tolerance == 1e-10
     assert "of 32 images: 11.6898" in ours.note and "of 32 images: 11.6898" in theirs.note
@@ -168,15 +162,11 @@ def test_frechet_distances_agree_and_are_real(settings):
 def test_process_rows_run(settings):
     (rows,) = process.stages(bench(settings))
     assert len(rows) == 9 and {row.baseline for row in rows} == {process.NETWORK}
-    for row in rows:
-        work = build(row)
-        work.call()
-        assert count(work.counted)[0] > 0
+    assert all(count(work.counted)[0] > 0 for work in called(rows).values())
 
 
 def test_ceilings_are_what_they_count(settings):
-    for row in ceilings.stages(bench(settings))[0]:
-        work = build(row)
-        work.call()
-        if row.unit == "FLOP/s":
-            assert count(work.call)[0] == work.items
+    (rows,) = ceilings.stages(bench(settings))
+    works = called(rows)
+    products = [works[row.implementation] for row in rows if row.unit == "FLOP/s"]
+    assert len(products) >= 2 and all(count(work.call)[0] == work.items for work in products)

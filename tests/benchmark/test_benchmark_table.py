@@ -10,17 +10,16 @@ from blurdiff.benchmark.rows import CEILINGS, COPY, MATMUL, Measurement, Row, Ta
 NAMES = {"cpu": "processor", "cuda": "card"}
 
 
-def measured(name, seconds, stage="stage", baseline="slow", **keys):
-    of_row = {
-        key: keys.pop(key) for key in ("targets", "tolerance", "on_cpu", "unit", "images_per_item") if key in keys
-    }
+def measured(name, seconds, stage="stage", baseline="slow", note="", **keys):
+    """Twice ten items a repeat; keys are of the row, or what its process told."""
+    of_row = {key: keys.pop(key) for key in ("targets", "tolerance", "on_cpu") if key in keys}
     row = Row(stage, name, build=None, baseline=baseline, **of_row)
-    return Measurement(row, calls=2, seconds=seconds, items=10, **keys)
+    return Measurement(row, calls=2, seconds=seconds, told={"items": 10, "note": note, **keys})
 
 
 def ceilings(flops=1000.0, bytes_=500.0):
-    product = Measurement(Row(CEILINGS, MATMUL["fp32"], None), 1, [1.0], int(flops), "fp32")
-    return [product, Measurement(Row(CEILINGS, COPY, None), 1, [1.0], int(bytes_))]
+    rates = {MATMUL["fp32"]: flops, COPY: bytes_}
+    return [Measurement(Row(CEILINGS, name, None), 1, [1.0], {"items": rate}) for name, rate in rates.items()]
 
 
 def by_name(stages, device="cpu"):
@@ -39,21 +38,21 @@ def test_ratios_are_those_of_the_medians_and_their_spread_is_that_of_the_rounds(
 
 
 def test_shares_of_what_the_device_can_do():
-    row = measured("fast", [2.0], precision="fp32", flops=50.0, n_bytes=10.0)
+    row = measured("fast", [2.0], precision="fp32", flops_per_item=50.0, bytes_per_item=10.0)
     fast = by_name([ceilings(), [row]])["fast"]
     assert (fast["flop_per_s"], fast["bytes_per_s"]) == (500, 100)
     assert (fast["share_of_matrix_product"], fast["share_of_copy"]) == (0.5, 0.2)
     # Another precision's ceiling, or another device's, is not this row's.
-    bf16 = by_name([ceilings(), [measured("fast", [2.0], precision="bf16", flops=50.0)]])["fast"]
+    bf16 = by_name([ceilings(), [measured("fast", [2.0], precision="bf16", flops_per_item=50.0)]])["fast"]
     assert (bf16["flop_per_s"], bf16["share_of_matrix_product"]) == (500, "")
-    on_cpu = measured("fast", [2.0], precision="fp32", flops=50.0, on_cpu=True)
+    on_cpu = measured("fast", [2.0], precision="fp32", flops_per_item=50.0, on_cpu=True)
     on_cpu = by_name([ceilings(), [on_cpu]], "cuda")["fast"]
     assert (on_cpu["device"], on_cpu["device_name"], on_cpu["share_of_matrix_product"]) == ("cpu", "processor", "")
 
 
 def test_targets_are_met_missed_or_not_measured_here():
     wanted = (Target("slow", 2.0), Target("matrix product", 0.6), Target("absent", 1.0))
-    row = measured("fast", [2.0], precision="fp32", flops=50.0, targets=wanted)
+    row = measured("fast", [2.0], precision="fp32", flops_per_item=50.0, targets=wanted)
     fast = by_name([ceilings(), [measured("slow", [5.0]), row]])["fast"]
     assert fast["target"] == "at least 2 x slow; at least 0.6 of the matrix product; at least 1 x absent"
     assert fast["reached"] == "2.5; 0.5; " and fast["met"] == "yes; no; not measured here"
@@ -61,28 +60,21 @@ def test_targets_are_met_missed_or_not_measured_here():
 
 
 @pytest.mark.parametrize(
-    ("result", "tolerance", "difference", "equal"),
+    ("result", "expected", "tolerance", "difference", "equal"),
     [
-        (np.array([1.0, 2.0 + 2e-6]), 1e-5, 1e-6, "yes"),
-        (np.array([1.0, 2.2]), 1e-5, 0.1, "no"),
-        (np.array([1.0, 2.2]), None, 0.1, ""),
-        (np.array([1.0, np.nan]), 1e-5, np.nan, "no"),
+        (np.array([1.0, 2.0 + 2e-6]), np.array([1.0, 2.0]), 1e-5, 1e-6, "yes"),
+        (np.array([1.0, 2.2]), np.array([1.0, 2.0]), 1e-5, 0.1, "no"),
+        (np.array([1.0, 2.2]), np.array([1.0, 2.0]), None, 0.1, ""),
+        (np.array([1.0, np.nan]), np.array([1.0, 2.0]), 1e-5, np.nan, "no"),
+        ("a", "a", 0.0, 0.0, "yes"),  # text must be the same
+        ("b", "a", 0.0, np.inf, "no"),
     ],
 )
-def test_results_are_compared_with_the_baselines(result, tolerance, difference, equal):
-    rows = [
-        measured("slow", [1.0], result=np.array([1.0, 2.0])),
-        measured("fast", [1.0], result=result, tolerance=tolerance),
-    ]
-    fast = by_name([rows])["fast"]
-    assert fast["difference"] == pytest.approx(difference, rel=1e-6, nan_ok=True) and fast["equal"] == equal
-    assert by_name([rows])["slow"]["difference"] == ""
-
-
-def test_text_must_be_the_same():
-    for text, equal in (("a", "yes"), ("b", "no")):
-        rows = [measured("slow", [1.0], result="a"), measured("fast", [1.0], result=text, tolerance=0.0)]
-        assert by_name([rows])["fast"]["equal"] == equal
+def test_results_are_compared_with_the_baselines(result, expected, tolerance, difference, equal):
+    rows = [measured("slow", [1.0], result=expected), measured("fast", [1.0], result=result, tolerance=tolerance)]
+    found = by_name([rows])
+    assert found["fast"]["difference"] == pytest.approx(difference, rel=1e-6, nan_ok=True)
+    assert found["fast"]["equal"] == equal and found["slow"]["difference"] == ""
 
 
 def test_a_row_that_failed_stays_with_its_reason(tmp_path):

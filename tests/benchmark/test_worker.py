@@ -65,18 +65,18 @@ def test_rows_are_timed_in_turns_and_one_that_fails_leaves_the_others_alone(tmp_
     ]
     found = {m.row.implementation: m for m in measure(rows, "cpu", threads=2, repeats=3, seconds=0.02)}
     assert list(found) == ["a", "missing", "failing", "dying", "b"]
-    assert found["missing"].note == "not installed: a-package-that-nobody-has"
-    assert found["failing"].note == "failed: ValueError: it cannot be built"
-    assert found["dying"].note.startswith("its process ended with 3")
-    assert not found["missing"].seconds and not found["failing"].seconds and not found["dying"].seconds
+    assert found["missing"].told["note"] == "not installed: a-package-that-nobody-has"
+    assert found["failing"].told["note"] == "failed: ValueError: it cannot be built"
+    assert found["dying"].told["note"].startswith("its process ended with 3")
+    assert not any(found[name].seconds for name in ("missing", "failing", "dying"))
     error = capfd.readouterr().err
     assert "stage, failing: failed: ValueError" in error and "stage, dying: its process ended" in error
     for name in "ab":
         m = found[name]
-        assert len(m.seconds) == 3 and m.items == 5 and m.batch == 3 and m.note == "as it was"
+        assert len(m.seconds) == 3 and (m.told["items"], m.told["batch"], m.told["note"]) == (5, 3, "as it was")
         assert all(seconds >= 0.01 * m.calls for seconds in m.seconds)
-        assert m.result == [2.0]  # the threads that were asked for
-        assert m.peak_memory > 1e7 and m.memory_kind == "RSS"
+        assert m.told["result"] == [2.0]  # the threads that were asked for
+        assert m.told["peak_memory_bytes"] > 1e7 and m.told["memory_kind"] == "RSS"
     timed = (tmp_path / "log").read_text()
     # Two calls each to warm up; then the rounds, every other one reversed.
     a, b = found["a"].calls, found["b"].calls
@@ -91,7 +91,7 @@ def test_rows_that_do_not_fit_into_memory_together_come_one_after_another(tmp_pa
     monkeypatch.setattr(worker, "available", lambda: 1e6)
     found = measure(rows, "cpu", threads=1, repeats=2, seconds=0.0)
     assert (tmp_path / "log").read_text() == "aaaabbbb"
-    assert [m.note for m in found] == [
+    assert [m.told["note"] for m in found] == [
         f"as it was; timed in group {k} of 2, as memory did not hold all" for k in (1, 2)
     ]
     assert "no memory for 1 more processes" in capfd.readouterr().err
@@ -100,9 +100,9 @@ def test_rows_that_do_not_fit_into_memory_together_come_one_after_another(tmp_pa
 def test_rows_of_one_process_and_what_is_counted():
     rows = [Row("stage", "one", counted_row, host="both"), Row("stage", "two", warning_row, host="both")]
     one, two = measure(rows, "cpu", threads=1, repeats=2, seconds=0.0)
-    assert (one.calls, one.flops, one.n_bytes) == (1, 2 * 4**3 / 2, 3 * 64 / 2)
-    assert one.peak_memory is None  # of both together, which says nothing of either
-    assert two.note == "warning: slower than it could be" and len(two.seconds) == 2
+    assert (one.calls, one.told["flops_per_item"], one.told["bytes_per_item"]) == (1, 2 * 4**3 / 2, 3 * 64 / 2)
+    assert one.told["peak_memory_bytes"] is None  # of both together, which says nothing of either
+    assert two.told["note"] == "warning: slower than it could be" and len(two.seconds) == 2
 
 
 def test_what_runs_elsewhere_raises_here():

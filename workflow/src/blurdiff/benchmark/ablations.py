@@ -1,12 +1,14 @@
 """What each optimisation is worth: ours beside ours with one thing taken away; results are the same but for rounding.
 
-A thing is taken away by the row's settings, or in the row's own process: the code that is timed has no switches for it.
+A thing is taken away by the row's arguments, or in its own process: the code that is timed has no switches for it.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -28,73 +30,48 @@ def stages(bench: Bench) -> list[list[Row]]:
     n_records = 64 if bench.quick else N_RECORDS
     preprocessing.prepare(bench.folder, 4 if bench.quick else N_DRAWN, n_records, ["WEBP"], bench.threads)
     settings, path = bench.settings, preprocessing.data_folder(bench.folder, "WEBP")
-    lmdb = {"kind": "lmdb", "path": str(path), "n": n_records, "workers": bench.threads, "scratch": str(bench.folder)}
+    in_both = ["without kept memory", "channels last"]
+    in_training, in_features = in_both, ["without kept memory"]
+    if bench.on_gpu:
+        for section in ("training", "sampling"):
+            settings = with_keys(settings, section, compile=True, precision="bf16")
+        in_both = ["without CUDA graphs", "without torch.compile", "without bf16", "without channels last"]
+        in_training, in_features = [*in_both, "without fused Adam", "images read ahead, not resident"], []
+    walked = {"settings": settings, "n_walked": 2 if bench.quick else 10}
     images = {**features.images_of(bench), "network": "efficientnet-lite0"}
     distance = {"dimension": bench.size(64, 2048, 2048)}
-    close = {"tolerance": features.TOLERANCE}
-
-    def of_training(**keys) -> dict:
-        return {"settings": with_keys(settings, "training", **keys)}
-
-    def of_sampling(**keys) -> dict:
-        return {"settings": with_keys(settings, "sampling", **keys), "n_walked": 2 if bench.quick else 10}
-
-    if bench.on_gpu:
-        best = {"compile": True, "precision": "bf16"}
-        in_both = {
-            OURS: best,
-            "without CUDA graphs": best,
-            "without torch.compile": best | {"compile": False},
-            "without bf16": best | {"precision": "fp32"},
-            "without channels last": best,
-        }
-        in_training = {**in_both, "without fused Adam": best,
-                       "images read ahead, not resident": best | {"data_on_device": False}}  # fmt: skip
-        steps = [_row(name, training.fast, of_training(**keys)) for name, keys in in_training.items()]
-        walks = [_row(name, sampling.ours, of_sampling(**keys)) for name, keys in in_both.items()]
-    else:
-        steps = [_row(name, training.fast, of_training()) for name in (OURS, "without kept memory", "channels last")]
-        walks = [
-            _row(OURS, sampling.ours, of_sampling()),
-            _row("without kept memory", sampling.ours, of_sampling(), tolerance=0.0),
-            _row("channels last", sampling.ours, of_sampling(), tolerance=1e-4),
-        ]
-    kept = [] if bench.on_gpu else [_row("without kept memory", features.ours, images, tolerance=0.0)]
-    extracted = [
-        _row(OURS, features.ours, images),
-        *kept,
-        _row("channels first", features.ours, {**images, "channels_last": False}, **close),
-        _row("batch normalisation apart", features.ours, images, **close),
-    ]
-    distances = [
-        _row(OURS, frechet.ours, distance, on_cpu=True),
-        _row("without Cholesky factors", frechet.ours, distance, on_cpu=True, tolerance=1e-10),
-    ]
-    preprocessed = [
-        _row(OURS, preprocessing.ours, lmdb, on_cpu=True),
-        _row("without kept memory", preprocessing.ours, lmdb, on_cpu=True, tolerance=0.0),
-    ]
-    images_each, none_each = {"unit": "images/s", "images_per_item": 1.0}, {"images_per_item": None}
+    lmdb = {"kind": "lmdb", "path": path, "n": n_records, "scratch": str(bench.folder)}
     return [
-        [replace(row, stage=f"ablation: {stage}", **of) for row in rows]
-        for stage, rows, of in (
-            (f"training step, batch {settings.training.batch_size}", steps, images_each),
-            (f"sampling, batch {settings.sampling.shard_size}", walks, none_each | {"unit": "evaluations/s"}),
-            (features.EFFICIENTNET, extracted, images_each),
-            (frechet.STAGE, distances, none_each | {"unit": "distances/s"}),
-            ("preprocessing, WEBP", preprocessed, images_each),
-        )
-    ]
+        _rows(f"training step, batch {settings.training.batch_size}", training.fast, {"settings": settings},
+              in_training, section="training"),
+        _rows(f"sampling, batch {settings.sampling.shard_size}", sampling.ours, walked, in_both, section="sampling",
+              unit="evaluations/s", images_per_item=None),
+        _rows(features.EFFICIENTNET, features.ours, images,
+              [*in_features, "channels first", "batch normalisation apart"]),
+        _rows(frechet.STAGE, frechet.ours, distance, ["without Cholesky factors"], on_cpu=True, unit="distances/s",
+              images_per_item=None),
+        _rows("preprocessing, WEBP", preprocessing.ours, lmdb, ["without kept memory"], on_cpu=True),
+    ]  # fmt: skip
 
 
-def _row(name: str, build: Callable, arguments: dict, **keywords) -> Row:
-    wrapped = {"name": name, "build": build, "arguments": arguments}
-    return Row("", name, changed, wrapped, baseline=OURS, **keywords)
+def _rows(
+    stage: str, build: Callable, arguments: dict, ablations: Sequence[str], section: str = "",
+    images_per_item: float | None = 1.0, **keywords: Any,
+) -> list[Row]:  # fmt: skip
+    """Ours, and ours after each of `ablations`; the keys that they change are of the settings' `section`, if any."""
+    rows = []
+    for name in (OURS, *ablations):
+        keys = ABLATIONS[name].keys
+        changes = {"settings": with_keys(arguments["settings"], section, **keys)} if section else keys
+        wrapped = {"name": name, "build": build, "arguments": arguments | changes}
+        rows.append(Row(f"ablation: {stage}", name, changed, wrapped, baseline=OURS, images_per_item=images_per_item,
+                        tolerance=ABLATIONS[name].tolerance, **keywords))  # fmt: skip
+    return rows
 
 
 def changed(device, threads: int, name: str, build: Callable, arguments: dict) -> Work:
     """The work of `build` in this process, from which what the row's name says is taken away for good."""
-    TAKEN_AWAY.get(name, lambda: None)()
+    ABLATIONS[name].take_away()
     return build(device, threads, **arguments)
 
 
@@ -103,7 +80,7 @@ def _everywhere(function: Callable, other: Callable) -> None:
     for module in [module for name, module in sys.modules.items() if name.startswith("blurdiff.")]:
         for name, value in list(vars(module).items()):
             if value is function:
-                setattr(module, name, other)
+                mock.patch.object(module, name, other).start()
 
 
 def _no_kept_memory() -> None:
@@ -117,7 +94,7 @@ def _no_cuda_graphs() -> None:
     def without(function, *, options: dict, **keywords):
         return compile_function(function, options=options | {"triton.cudagraphs": False}, **keywords)
 
-    torch.compile = without  # type: ignore[assignment]
+    mock.patch.object(torch, "compile", without).start()
 
 
 def _no_fused_adam() -> None:
@@ -126,25 +103,38 @@ def _no_fused_adam() -> None:
     def without(parameters, *, fused: bool, **keywords):
         return adam(parameters, **keywords)
 
-    torch.optim.Adam = without  # type: ignore[assignment,misc]
+    mock.patch.object(torch.optim, "Adam", without).start()
 
 
-def _no_cholesky() -> None:
-    """As with a covariance that has none."""
+class Ablation(NamedTuple):
+    """What is taken away in the row's process, or which arguments (or keys of the settings) it has instead; and by how
+    much its result may differ from ours (None: it is another precision's, or not compared)."""
 
-    def refuse(_):
-        raise np.linalg.LinAlgError
+    take_away: Callable[[], object] = lambda: None
+    keys: dict[str, Any] = {}
+    tolerance: float | None = None
 
-    np.linalg.cholesky = refuse  # type: ignore[assignment]
 
-
-# By the names of rows; the others have settings of their own.
-TAKEN_AWAY: dict[str, Callable[[], None]] = {
-    "without kept memory": _no_kept_memory,
-    "without CUDA graphs": _no_cuda_graphs,
-    "without channels last": partial(_everywhere, devices.memory_format, lambda device: torch.contiguous_format),
-    "channels last": partial(_everywhere, devices.memory_format, lambda device: torch.channels_last),
-    "without fused Adam": _no_fused_adam,
-    "batch normalisation apart": partial(_everywhere, features.own.fold, lambda network: None),
-    "without Cholesky factors": _no_cholesky,
+ABLATIONS = {
+    OURS: Ablation(),
+    "without kept memory": Ablation(_no_kept_memory, tolerance=0.0),
+    "without CUDA graphs": Ablation(_no_cuda_graphs),
+    "without torch.compile": Ablation(keys={"compile": False}),
+    "without bf16": Ablation(keys={"precision": "fp32"}),
+    "without channels last": Ablation(
+        partial(_everywhere, devices.memory_format, lambda device: torch.contiguous_format)
+    ),
+    "channels last": Ablation(
+        partial(_everywhere, devices.memory_format, lambda device: torch.channels_last), tolerance=1e-4
+    ),
+    "without fused Adam": Ablation(_no_fused_adam),
+    "images read ahead, not resident": Ablation(keys={"data_on_device": False}),
+    "channels first": Ablation(keys={"channels_last": False}, tolerance=features.TOLERANCE),
+    "batch normalisation apart": Ablation(
+        partial(_everywhere, features.own.fold, lambda network: None), tolerance=features.TOLERANCE
+    ),
+    # As with a covariance that has none.
+    "without Cholesky factors": Ablation(
+        mock.patch.object(np.linalg, "cholesky", side_effect=np.linalg.LinAlgError).start, tolerance=1e-10
+    ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
 # Memory is taken, nothing is written yet.
 ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
@@ -53,23 +53,14 @@ def _n_bytes(tensor: torch.Tensor) -> int:
 def count(work: Callable[[], object]) -> tuple[int, int]:
     """(FLOPs, bytes) of one call of `work`: FLOPs of matrix products, convolutions and attention, as FlopCounterMode
     counts them, two a multiply-add; bytes as ByteCounter counts them."""
-    with FlopCounterMode(display=False, custom_mapping=_cpu_attention()) as flops, ByteCounter() as traffic:
+    with FlopCounterMode(display=False) as flops, ByteCounter() as traffic:
         work()
     return flops.get_total_flops(), traffic.total
 
 
-def _cpu_attention() -> dict:
-    """Formulas for a CPU's fused attention, which FlopCounterMode does not know: those of a GPU's."""
-    aten = torch.ops.aten
-    mapping = {}
-    for suffix in ("", "_backward"):
-        operator = getattr(aten, f"_scaled_dot_product_flash_attention_for_cpu{suffix}")
-        if operator not in flop_registry:
-            formula = flop_registry[getattr(aten, f"_scaled_dot_product_flash_attention{suffix}")]
-
-            def counted(*args, formula=formula, **kwargs):
-                return formula(*args, **kwargs)
-
-            counted._get_raw = True  # type: ignore[attr-defined]  # it takes the tensors themselves
-            mapping[operator] = counted
-    return mapping
+# FlopCounterMode does not know a CPU's fused attention: its formulas are those of a GPU's.
+for _suffix in ("", "_backward"):
+    _operator = getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{_suffix}")
+    if _operator not in flop_registry:
+        _formula = flop_registry[getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention{_suffix}")]
+        register_flop_formula(_operator, get_raw=True)(_formula)

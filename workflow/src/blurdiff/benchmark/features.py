@@ -2,8 +2,8 @@
 
 import contextlib
 import random
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,18 +30,16 @@ def stages(bench: Bench) -> list[list[Row]]:
     common = images_of(bench)
     inception = {**common, "network": "inception", "weights": bench.weights}
     script = {name: inception[name] for name in ("folder", "n", "weights")}
-    of: dict[str, Any] = {"baseline": PYTORCH_FID, "images_per_item": 1.0}
+    row = partial(Row, INCEPTION, baseline=PYTORCH_FID, images_per_item=1.0)
     rows = [
-        Row(INCEPTION, PYTORCH_FID, pytorch_fid_script, script, **of),
-        Row(INCEPTION, OURS, ours, inception, tolerance=TOLERANCE, targets=(Target(PYTORCH_FID, 2.0),), **of),
-        Row(INCEPTION, OURS_CONTIGUOUS, ours, {**inception, "channels_last": False}, tolerance=TOLERANCE, **of),
+        row(PYTORCH_FID, pytorch_fid_script, script),
+        row(OURS, ours, inception, tolerance=TOLERANCE, targets=(Target(PYTORCH_FID, 2.0),)),
     ]
-    of["baseline"] = PACKAGE
-    of_package = [
-        Row(EFFICIENTNET, PACKAGE, package, common, **of),
-        Row(EFFICIENTNET, OURS, ours, {**common, "network": "efficientnet-lite0"}, tolerance=TOLERANCE, **of),
-    ]
-    return [rows if bench.on_gpu else rows[:2], of_package]
+    if bench.on_gpu:
+        rows.append(row(OURS_CONTIGUOUS, ours, {**inception, "channels_last": False}, tolerance=TOLERANCE))
+    row = partial(Row, EFFICIENTNET, baseline=PACKAGE, images_per_item=1.0)
+    own = {**common, "network": "efficientnet-lite0"}
+    return [rows, [row(PACKAGE, package, common), row(OURS, ours, own, tolerance=TOLERANCE)]]
 
 
 def images_of(bench: Bench) -> dict:

@@ -3,12 +3,11 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from blurdiff.benchmark.process import STAGE as PROCESS
-from blurdiff.benchmark.rows import CEILINGS
+from blurdiff.benchmark.rows import CEILINGS, PROCESS
 from blurdiff.reporting import style
 from blurdiff.runtime.files import write_text
 
@@ -23,7 +22,6 @@ def write(table: str | Path, png: str | Path, quick: bool = False) -> None:
         rows: list[dict] = list(csv.DictReader(file))
     for row in rows:
         row |= {name: float(row[name]) for name in NUMBERS if row[name] != ""}
-        row["repeats"] = int(row["repeats"])
     with style.style():
         figure, caption = draw(rows, quick)
         style.save(figure, png, Path(png).with_suffix(".pdf"), "blurdiff benchmark")
@@ -37,20 +35,34 @@ def draw(rows: Sequence[dict], quick: bool = False) -> tuple[Figure, str]:
     height = TOP + BOTTOM + LINE * (len(shown) + len(stages)) + GAP * len(stages)
     figure = Figure(figsize=(style.TEXT_WIDTH, height))
     axes = figure.add_axes((0.42, BOTTOM / height, 0.56, 1 - (TOP + BOTTOM) / height))
-    position = 0.0
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    at, furthest = -GAP, 1.0
     for stage in stages:
-        axes.annotate(stage, (-0.74, position), xycoords=("axes fraction", "data"), va="center", weight="bold",
-                      fontsize=8, annotation_clip=False)  # fmt: skip
-        position += LINE
+        at += GAP
+        axes.annotate(stage, (-0.74, at), weight="bold", fontsize=8, annotation_clip=False, **beside)
         for row in (row for row in shown if row["stage"] == stage):
-            _bar(axes, row, position)
-            position += LINE
-        position += GAP
-    _frame(axes, shown, position)
+            at += LINE
+            baseline, wanted = row["implementation"] == row["baseline"], targets(row)
+            axes.barh(at, row["ratio"], height=0.72 * LINE, color=BASELINE if baseline else BAR, zorder=2)
+            if not baseline:
+                axes.hlines(at, row["ratio_min"], row["ratio_max"], color=style.INK, linewidth=0.8, zorder=3)
+            axes.vlines(wanted, at - 0.5 * LINE, at + 0.5 * LINE, color=TARGET, linewidth=1.6, zorder=4)
+            axes.annotate(row["implementation"], (-0.02, at), ha="right", fontsize=7, **beside)
+            end = max(row["ratio"], row["ratio_max"], *wanted)
+            axes.annotate(numbers(row), (end, at), (4, 0), textcoords="offset points", va="center", fontsize=6.5,
+                          zorder=5)  # fmt: skip
+            furthest = max(furthest, end)
+        at += LINE
+    axes.set_ylim(at, -LINE)
+    axes.set_xlim(0, 1.75 * furthest)  # room for the words beside the longest bar
+    axes.axvline(1, color=style.GREY, linewidth=0.8, zorder=1)
+    axes.set_xlabel("throughput / baseline")
+    axes.set_yticks([])
+    axes.spines[["left", "right", "top"]].set_visible(False)
     measured_on = sorted({f"{row['device_name']} ({row['device']}, threads: {row['threads']})" for row in shown})
     caption = (
         "Throughput over that of the grey baseline of the same stage, measured in the same run: medians of"
-        f" {max((row['repeats'] for row in shown), default=0)} interleaved repeats; the thin line spans the ratios"
+        f" {max((int(row['repeats']) for row in shown), default=0)} interleaved repeats; the thin line spans the ratios"
         " within the rounds. Orange marks are the throughput wanted. Beside each bar: the ratio, the throughput and,"
         " where FLOPs are counted, the share of the measured matrix product in the row's precision."
         f" Device: {'; '.join(measured_on)}. {shown[0]['versions'] if shown else ''}."
@@ -58,23 +70,6 @@ def draw(rows: Sequence[dict], quick: bool = False) -> tuple[Figure, str]:
     if quick:
         caption = f"Of --quick: sizes are tiny and the numbers mean nothing. {caption}"
     return figure, caption
-
-
-def _bar(axes: Axes, row: dict, at: float) -> None:
-    baseline = row["implementation"] == row["baseline"]
-    ratio = row["ratio"]
-    axes.barh(at, ratio, height=0.72 * LINE, color=BASELINE if baseline else BAR, zorder=2)
-    if not baseline:
-        axes.plot([row["ratio_min"], row["ratio_max"]], [at, at], color=style.INK, linewidth=0.8, zorder=3)
-    for wanted in targets(row):
-        axes.plot([wanted] * 2, [at - 0.5 * LINE, at + 0.5 * LINE], color=TARGET, linewidth=1.6, zorder=4)
-    name = row["implementation"]
-    axes.annotate(name, (-0.02, at), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7)
-    share = row["share_of_matrix_product"]
-    text = f"{ratio:.2f}×  {amount(row['throughput'])} {row['unit']}" + (f", {share:.0%}" if share != "" else "")
-    end = max([ratio, row["ratio_max"], *targets(row)])
-    axes.annotate(text, (end, at), (4, 0), textcoords="offset points", va="center", fontsize=6.5, color=style.INK,
-                  zorder=5)  # fmt: skip
 
 
 def targets(row: dict) -> list[float]:
@@ -88,18 +83,8 @@ def targets(row: dict) -> list[float]:
     return found
 
 
-def amount(value: float) -> str:
-    """Three digits: 0.0712, 3.4, 512, 1,420."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _frame(axes: Axes, shown: Sequence[dict], bottom: float) -> None:
-    axes.set_ylim(bottom - GAP, -LINE)
-    ends = [value for row in shown for value in (row["ratio"], row["ratio_max"], *targets(row))]
-    axes.set_xlim(0, 1.75 * max(ends, default=1))  # room for the words beside the longest bar
-    axes.axvline(1, color=style.GREY, linewidth=0.8, zorder=1)
-    axes.set_xlabel("throughput / baseline")
-    axes.set_yticks([])
-    axes.grid(axis="y", visible=False)
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
+def numbers(row: dict) -> str:
+    """What stands beside a bar, numbers to three digits: 0.0712, 3.4, 512, 1,420."""
+    rate, share = row["throughput"], row["share_of_matrix_product"]
+    amount = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    return f"{row['ratio']:.2f}×  {amount} {row['unit']}" + (f", {share:.0%}" if share != "" else "")

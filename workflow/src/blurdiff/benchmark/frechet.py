@@ -1,6 +1,6 @@
 """The Fréchet distance of two sets of statistics: ours, and SciPy's sqrtm as pytorch-fid calls it."""
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -16,14 +16,8 @@ OURS = "ours, symmetric eigenvalues"
 def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
     arguments = {"dimension": bench.size(64, 2048, 2048)}
-    of: dict[str, Any] = {"unit": "distances/s", "baseline": SQRTM, "on_cpu": True}
-    target = Target(SQRTM, 5.0)
-    return [
-        [
-            Row(STAGE, SQRTM, by_root, arguments, **of),
-            Row(STAGE, OURS, ours, arguments, tolerance=1e-10, targets=(target,), **of),
-        ]
-    ]
+    row = partial(Row, STAGE, arguments=arguments, unit="distances/s", baseline=SQRTM, on_cpu=True)
+    return [[row(SQRTM, by_root), row(OURS, ours, tolerance=1e-10, targets=(Target(SQRTM, 5.0),))]]
 
 
 def statistics(dimension: int, n: int, seed: int) -> tuple:

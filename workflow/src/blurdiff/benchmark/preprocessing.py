@@ -12,7 +12,6 @@ import zipfile
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import numpy as np
@@ -45,14 +44,12 @@ def stages(bench: Bench) -> list[list[Row]]:
     The JPEG files stand in a folder and in a zip too, both beside torchvision's ImageFolder.
     """
     n = 64 if bench.quick else 4096 * min(bench.threads, 8)  # so many that starting the processes counts little
-    arguments = {"n": n, "workers": bench.threads, "scratch": str(bench.folder)}
+    arguments = {"n": n, "scratch": str(bench.folder)}
     if bench.lmdb:
         return [_rows(f"preprocessing {Path(bench.lmdb).name}", arguments, "lmdb", bench.lmdb)]
     formats = ["WEBP"] if bench.quick else list(QUALITIES)
     prepare(bench.folder, min(n, N_DRAWN), n, formats, bench.threads)
-    result = [
-        _rows(f"preprocessing, {name}", arguments, "lmdb", str(data_folder(bench.folder, name))) for name in formats
-    ]
+    result = [_rows(f"preprocessing, {name}", arguments, "lmdb", data_folder(bench.folder, name)) for name in formats]
     if "JPEG" in formats:
         files = str(bench.folder / "jpeg" / "files")
         result.append(_rows("preprocessing, folder of JPEG", arguments, "folder", files))
@@ -64,20 +61,17 @@ def _rows(stage: str, arguments: dict, kind: str, path: str, files: str | None =
     """Ours beside torchvision's, which reads no zip but the `files` that are in it; of an LMDB decoding alone too."""
     theirs = TORCHVISION if kind == "lmdb" else IMAGE_FOLDER
     own = {**arguments, "kind": kind, "path": path}
-    of: dict[str, Any] = {"baseline": theirs, "images_per_item": 1.0, "on_cpu": True}
-    rows, targets = (
-        [Row(stage, theirs, torchvision_loader, {**own, "path": files or path}, **of)],
-        [Target(theirs, 1.0)],
-    )
+    row = partial(Row, stage, baseline=theirs, images_per_item=1.0, on_cpu=True)
+    rows, targets = [row(theirs, torchvision_loader, {**own, "path": files or path})], [Target(theirs, 1.0)]
     if kind == "lmdb":
-        rows.append(Row(stage, DECODING, decoding, own, **of))
+        rows.append(row(DECODING, decoding, own))
         targets.append(Target(DECODING, 0.85))
-    return [*rows, Row(stage, OURS, ours, own, tolerance=0.0, targets=tuple(targets), **of)]
+    return [*rows, row(OURS, ours, own, tolerance=0.0, targets=tuple(targets))]
 
 
-def data_folder(folder: Path, file_format: str) -> Path:
+def data_folder(folder: Path, file_format: str) -> str:
     """Where `prepare` writes the LMDB; torchvision wants LSUN's names."""
-    return Path(folder, file_format.lower(), "bedroom_train_lmdb")
+    return str(folder / file_format.lower() / "bedroom_train_lmdb")
 
 
 def prepare(folder: Path, n_drawn: int, n: int, formats: list[str], workers: int) -> None:
@@ -86,9 +80,9 @@ def prepare(folder: Path, n_drawn: int, n: int, formats: list[str], workers: int
     for name in formats:
         values = [files[name] for files in drawn]
         path = data_folder(folder, name)
-        path.mkdir(parents=True)
+        os.makedirs(path)
         with (
-            lmdb.open(str(path), map_size=(1 << 16) * n + (1 << 24), lock=False) as environment,
+            lmdb.open(path, map_size=(1 << 16) * n + (1 << 24), lock=False) as environment,
             environment.begin(write=True) as transaction,
         ):
             for k in range(n):
@@ -124,7 +118,7 @@ def _work(call, kind: str, path: str, n: int, workers: int, result=None) -> Work
                 note=f"{n:,} images, {size / 1000:.1f} kB a file, {workers} processes")  # fmt: skip
 
 
-def ours(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
+def ours(device, threads: int, kind: str, path: str, n: int, scratch: str) -> Work:
     """The whole stage `preprocess`: start of the processes, checksum, and files synced to the disk included."""
     manifests: list[Manifest] = []
     target = tempfile.mkdtemp(dir=scratch)
@@ -132,13 +126,13 @@ def ours(device, threads: int, kind: str, path: str, n: int, workers: int, scrat
     def call() -> None:
         manifests[:] = [
             preprocess(path, Path(target, "images.npy"), Path(target, "manifest.json"), kind=kind,
-                       resolution=RESOLUTION, max_images=n, max_corrupt_fraction=1, workers=workers)
+                       resolution=RESOLUTION, max_images=n, max_corrupt_fraction=1, workers=threads)
         ]  # fmt: skip
 
-    return _work(call, kind, path, n, workers, lambda: f"{manifests[0].n_used} {manifests[0].sha256}")
+    return _work(call, kind, path, n, threads, lambda: f"{manifests[0].n_used} {manifests[0].sha256}")
 
 
-def torchvision_loader(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
+def torchvision_loader(device, threads: int, kind: str, path: str, n: int, scratch: str) -> Work:
     """torchvision's LSUN class or ImageFolder, resized to squares, through a DataLoader into an array in memory."""
     from torch.utils.data import DataLoader, Subset
     from torchvision import transforms
@@ -147,7 +141,7 @@ def torchvision_loader(device, threads: int, kind: str, path: str, n: int, worke
 
     path = os.path.abspath(path)
     dataset_type, kind = (LSUNClass, "lmdb") if kind == "lmdb" else (ImageFolder, "folder")
-    work = _work(None, kind, path, n, workers)  # first: an LMDB opens once in a process
+    work = _work(None, kind, path, n, threads)  # first: an LMDB opens once in a process
     os.chdir(tempfile.mkdtemp(dir=scratch))  # the class writes a cache of the keys to where it runs
     squash = transforms.Compose([transforms.Resize((RESOLUTION, RESOLUTION)), transforms.PILToTensor()])
     # LSUN's targets are None, which a DataLoader refuses.
@@ -156,7 +150,7 @@ def torchvision_loader(device, threads: int, kind: str, path: str, n: int, worke
 
     def call() -> None:
         position = 0
-        for batch, _ in DataLoader(dataset, BATCH, num_workers=workers):
+        for batch, _ in DataLoader(dataset, BATCH, num_workers=threads):
             images[position : position + len(batch)] = batch.permute(0, 2, 3, 1).numpy()
             position += len(batch)
 
@@ -164,18 +158,18 @@ def torchvision_loader(device, threads: int, kind: str, path: str, n: int, worke
     return work
 
 
-def decoding(device, threads: int, kind: str, path: str, n: int, workers: int, scratch: str) -> Work:
+def decoding(device, threads: int, kind: str, path: str, n: int, scratch: str) -> Work:
     """Each file decoded to RGB and dropped, by processes that start and share the work as ours do."""
 
     def call() -> None:
         with closing(open_reader(kind, path)) as reader:
             records = list(reader.records(0, n))
         chunks = [records[start : start + CHUNK_RECORDS] for start in range(0, len(records), CHUNK_RECORDS)]
-        with closing(ordered_map(partial(_decode, kind, path), chunks, workers)) as results:
+        with closing(ordered_map(partial(_decode, kind, path), chunks, threads)) as results:
             for _ in results:
                 pass
 
-    return _work(call, kind, path, n, workers)
+    return _work(call, kind, path, n, threads)
 
 
 def _decode(kind: str, path: str, records: list) -> None:

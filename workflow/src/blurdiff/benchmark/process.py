@@ -5,12 +5,12 @@ where the benchmark's settings are others.
 """
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 
 from blurdiff.benchmark.networks import in_defaults
-from blurdiff.benchmark.rows import Bench, Row, Work
+from blurdiff.benchmark.rows import PROCESS, Bench, Row, Work
 from blurdiff.benchmark.settings import PAPER, settings_for
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion.families import build_process
@@ -18,7 +18,6 @@ from blurdiff.diffusion.samplers import SAMPLERS
 from blurdiff.network.unet import UNet
 from blurdiff.runtime.devices import memory_format, pick_device
 
-STAGE = "process"
 NETWORK = "the network's forward pass"
 
 
@@ -26,14 +25,14 @@ def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
     settings = bench.settings if bench.quick else settings_for(bench.settings.training.device, PAPER)
     common = {"settings": settings, "batch": bench.size(2, 8, 128)}
-    of: dict[str, Any] = {"baseline": NETWORK, "images_per_item": 1.0}
-    rows = [Row(STAGE, NETWORK, forward, common, **of)]
+    row = partial(Row, PROCESS, baseline=NETWORK, images_per_item=1.0)
+    rows = [row(NETWORK, forward, common)]
     for order in ("paper", "released"):
         arguments = {**common, "order": order}
-        rows.append(Row(STAGE, f"q_sample, {order} order", q_sample, arguments, host=order, **of))
+        rows.append(row(f"q_sample, {order} order", q_sample, arguments, host=order))
         for sampler in ("reverse-diffusion", "ancestral", "ddim"):
             name = f"step of {sampler}, {order} order"
-            rows.append(Row(STAGE, name, step, {**arguments, "sampler": sampler}, host=order, **of))
+            rows.append(row(name, step, {**arguments, "sampler": sampler}, host=order))
     return [rows]
 
 

@@ -1,5 +1,6 @@
 """What a row of the benchmark is: how its work is built, what it is compared with, and what was measured."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from blurdiff.config.settings import Settings
 
 STAGES = ("training", "sampling", "preprocessing", "features", "frechet", "process", "ablations")
 
-CEILINGS = "ceilings"
+CEILINGS, PROCESS = "ceilings", "process"
 MATMUL = {"fp32": "matrix product, fp32", "tf32": "matrix product, tf32", "bf16": "matrix product, bf16"}
 COPY = "copy"
 CONVOLUTION = "3 x 3 convolution"
@@ -104,25 +105,20 @@ class Row:
 
 @dataclass
 class Measurement:
-    """What was measured of a row. Of one that failed, `note` says why, and there are no seconds."""
+    """What was measured of a row: seconds a repeat of `calls` calls, and what its process told, by the table's columns
+    (besides `items`, those of a call, and `result`). Of a row that failed `note` says why, and there are no seconds."""
 
     row: Row
     calls: int = 0
-    seconds: list[float] = field(default_factory=list)  # a repeat, of `calls` calls
-    items: int = 0
-    precision: str = ""
-    batch: int | None = None
-    resolution: int | None = None
-    parameters: int | None = None
-    flops: float | None = None  # an item
-    n_bytes: float | None = None  # an item
-    peak_memory: int | None = None  # bytes
-    memory_kind: str = ""
-    result: Any = None  # an array or text
-    note: str = ""
+    seconds: list[float] = field(default_factory=list)
+    told: dict[str, Any] = field(default_factory=dict)
     failed: bool = False
 
     @property
     def rates(self) -> list[float]:
         """Items a second in each repeat."""
-        return [self.calls * self.items / seconds for seconds in self.seconds]
+        return [self.calls * self.told["items"] / seconds for seconds in self.seconds]
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)

@@ -4,14 +4,11 @@ A call walks the last few of the sampler's steps with a shard of images; all ste
 evaluation of the network for one image, with the step of the process that goes with it.
 """
 
-import contextlib
-import json
 import tempfile
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from blurdiff.benchmark.networks import diffusers_network, in_defaults, random_network
@@ -21,6 +18,7 @@ from blurdiff.config.settings import Settings, with_keys
 from blurdiff.diffusion.denoiser import Denoiser
 from blurdiff.diffusion.families import build_process
 from blurdiff.diffusion.samplers import SAMPLERS
+from blurdiff.network.model_file import packed
 from blurdiff.runtime.seeding import SAMPLE, derive_seed
 from blurdiff.sampling.model import load_denoiser
 from blurdiff.sampling.sample import draw
@@ -33,15 +31,13 @@ N_COMPARED = 8
 
 def stages(bench: Bench) -> list[list[Row]]:
     """The rows of the one stage."""
-    n_walked = 2 if bench.quick else 10
-    common = {"settings": bench.settings, "n_walked": n_walked}
-    of: dict[str, Any] = {"baseline": PLAIN, "unit": "evaluations/s", "images_per_item": 1 / bench.settings.n_steps}
-    rows = [Row(STAGE, PLAIN, plain, common, **of), Row(STAGE, DIFFUSERS, diffusers, common, **of)]
+    common = {"settings": bench.settings, "n_walked": 2 if bench.quick else 10}
+    row = partial(Row, STAGE, baseline=PLAIN, unit="evaluations/s", images_per_item=1 / bench.settings.n_steps)
+    rows = [row(PLAIN, plain, common), row(DIFFUSERS, diffusers, common)]
     for name, (own, chosen) in ways(bench.settings, "sampling", bench.quick).items():
         exact = own.sampling.precision == "fp32" and not bench.on_gpu
         targets = (Target("matrix product", 0.5),) if chosen and bench.on_gpu else ()
-        arguments = {"settings": own, "n_walked": n_walked}
-        rows.append(Row(STAGE, name, ours, arguments, tolerance=1e-4 if exact else None, targets=targets, **of))
+        rows.append(row(name, ours, common | {"settings": own}, tolerance=1e-4 if exact else None, targets=targets))
     return [rows]
 
 
@@ -51,7 +47,9 @@ def ours(device, threads: int, settings: Settings, n_walked: int) -> Work:
     sampling = settings.sampling
 
     def loaded(compiled: bool | None) -> Denoiser:
-        with model_file(settings) as path:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.safetensors")
+            path.write_bytes(packed(random_network(settings).state_dict(), settings))
             return load_denoiser(with_keys(settings, "sampling", compile=compiled), path, threads)
 
     denoiser = loaded(sampling.compile)
@@ -107,13 +105,3 @@ def diffusers(device, threads: int, settings: Settings, n_walked: int) -> Work:
             x = scheduler.step(network(x, t).sample, t, x, generator=generator).prev_sample
 
     return in_defaults(device, walk, network, n_walked * batch, batch, settings)
-
-
-@contextlib.contextmanager
-def model_file(settings: Settings) -> Iterator[Path]:
-    """The path of a model file with the weights of `random_network`, while entered."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.safetensors")
-        weights = random_network(settings).state_dict()
-        safetensors.torch.save_file(weights, path, {"settings": json.dumps(settings.as_dict())})
-        yield path

@@ -5,6 +5,7 @@ config trains its runs.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from blurdiff.benchmark.networks import diffusers_network, in_defaults
 from blurdiff.benchmark.rows import Bench, Measurement, Row, Target, Work
 from blurdiff.benchmark.settings import ways
-from blurdiff.benchmark.worker import Host
+from blurdiff.benchmark.worker import Host, describe, time_calls
 from blurdiff.config.settings import Settings, with_keys
 from blurdiff.diffusion.families import build_process, prior_of
 from blurdiff.network.unet import UNet
@@ -38,24 +39,21 @@ def stages(bench: Bench) -> list[list[Row]]:
 
 def _rows(bench: Bench, settings: Settings) -> list[Row]:
     batch = settings.training.batch_size
-    stage = f"training step, batch {batch}"
-    of: dict[str, Any] = {"baseline": PLAIN if bench.on_gpu else DIFFUSERS, "images_per_item": 1.0}
+    baseline = PLAIN if bench.on_gpu else DIFFUSERS
+    row = partial(Row, f"training step, batch {batch}", baseline=baseline, images_per_item=1.0)
     if not bench.on_gpu:
         target = Target(DIFFUSERS, 1.5)
     else:  # of the paper's network: at 16 images a step a ratio, at 128 a share of what the GPU can do
         target = Target("matrix product", 0.4) if batch >= BIG_BATCH else Target(PLAIN, 4.0)
     theirs = {"settings": settings, "network": "diffusers"}
-    rows = [
-        Row(stage, DIFFUSERS, plain, theirs, **of),
-        Row(stage, PLAIN, plain, {"settings": settings, "network": "ours"}, **of),
-    ]
-    on_cores = [Row(stage, f"{DIFFUSERS}, a model a core", a_model_a_core, {"build": plain, "arguments": theirs}, **of)]
+    rows = [row(DIFFUSERS, plain, theirs), row(PLAIN, plain, {"settings": settings, "network": "ours"})]
+    on_cores = [row(f"{DIFFUSERS}, a model a core", a_model_a_core, {"build": plain, "arguments": theirs})]
     for name, (own, chosen) in ways(settings, "training", bench.quick).items():
-        targets = (target,) if chosen else ()
-        rows.append(Row(stage, name, fast, {"settings": own}, targets=targets, **of))
+        arguments, targets = {"settings": own}, (target,) if chosen else ()
+        rows.append(row(name, fast, arguments, targets=targets))
         if chosen:
-            arguments = {"build": fast, "arguments": {"settings": own}}
-            on_cores.append(Row(stage, f"{name}, a model a core", a_model_a_core, arguments, targets=targets, **of))
+            on_each = {"build": fast, "arguments": arguments}
+            on_cores.append(row(f"{name}, a model a core", a_model_a_core, on_each, targets=targets))
     return rows if bench.on_gpu or bench.quick or bench.threads == 1 else [*rows, *on_cores]
 
 
@@ -114,9 +112,9 @@ def a_model_a_core(device, threads: int, build, arguments: dict) -> Work:
     row = Row("training step", "a model", build, arguments)
     hosts = [Host([Measurement(row)], "cpu", 1, daemon=True) for _ in range(threads)]
 
-    def ask_all(*question) -> list:
+    def ask_all(question, *arguments) -> list:
         for host in hosts:
-            host.send(row, *question)
+            host.send(row, question, *arguments)
         return [host.receive() for host in hosts]
 
     def counted() -> None:
@@ -124,12 +122,12 @@ def a_model_a_core(device, threads: int, build, arguments: dict) -> Work:
         for _ in range(threads * AT_ONCE):
             alone.counted()
 
-    described = ask_all("describe")[0]
+    described = ask_all(describe)[0]
     described |= {
         "items": threads * AT_ONCE * described["items"],
         "note": f"{threads} models at once, a thread each; the rate is that of all together",
     }
-    return Work(lambda: ask_all("time", AT_ONCE), **described, counted=counted, has_processes=True)
+    return Work(lambda: ask_all(time_calls, AT_ONCE), **described, counted=counted, has_processes=True)
 
 
 def _ours(device, settings: Settings) -> tuple:

@@ -27,8 +27,9 @@ from blurdiff.runtime.devices import CUDNN, pick_device
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LONG_CALL = 3.0
+WHOLE_TREE = "PSS of all its processes"
 T = TypeVar("T")
-# What a process tells of a Work, besides its timings.
+# What a process tells of a Work before it runs.
 DESCRIPTION = ("items", "precision", "batch", "resolution", "parameters", "note")
 
 
@@ -73,7 +74,8 @@ def measure(rows: Sequence[Row], device: str, threads: int, repeats: int, second
                 host.finish(each)
     for number, group in enumerate(groups, 1):
         for each in group if len(groups) > 1 else ():
-            each.note = _joined(each.note, f"timed in group {number} of {len(groups)}, as memory did not hold all")
+            together = f"timed in group {number} of {len(groups)}, as memory did not hold all"
+            each.told["note"] = _joined(each.told["note"], together)
     return measurements
 
 
@@ -114,7 +116,7 @@ class Host:
         """Wait until all is built."""
         with TreeMemory(self.process.pid) as memory:
             for each in self.measurements:
-                self._take(each, "describe")
+                each.told |= self._ask(each, describe) or {}
         self.most = memory.peak
 
     def warm_up(self, seconds: float) -> float:
@@ -122,7 +124,7 @@ class Host:
         longest = 0.0
         with TreeMemory(self.process.pid) as memory:
             for each in self.measurements:
-                if (once := self._ask(each, "warm")) is not None:
+                if (once := self._ask(each, warm)) is not None:
                     each.calls = max(1, round(seconds / max(once, 1e-9)))
                     longest = max(longest, once)
         self.warm_peak = memory.peak
@@ -130,24 +132,19 @@ class Host:
         return longest
 
     def time(self, measurement: Measurement) -> None:
-        if (taken := self._ask(measurement, "time", measurement.calls)) is not None:
+        if (taken := self._ask(measurement, time_calls, measurement.calls)) is not None:
             measurement.seconds.append(taken)
 
     def finish(self, measurement: Measurement) -> None:
         """What can be told once all is timed: memory, operations, and the result."""
-        if self._take(measurement, "finish").get("has_processes"):
-            measurement.peak_memory, measurement.memory_kind = self.warm_peak or None, "PSS of all its processes"
-        elif len(self.measurements) > 1 and measurement.memory_kind == "RSS":
-            measurement.peak_memory, measurement.memory_kind = None, ""  # of all its rows together
+        told = self._ask(measurement, finish) or {}
+        if told.get("memory_kind") == WHOLE_TREE:
+            told["peak_memory_bytes"] = self.warm_peak or None
+        elif len(self.measurements) > 1 and told.get("memory_kind") == "RSS":
+            told |= {"peak_memory_bytes": None, "memory_kind": ""}  # of all its rows together
+        measurement.told |= told
 
-    def _take(self, measurement: Measurement, question: str) -> dict:
-        """Note what the process tells of a row."""
-        answer = self._ask(measurement, question) or {}
-        for name in answer.keys() - {"has_processes"}:
-            setattr(measurement, name, answer[name])
-        return answer
-
-    def _ask(self, measurement: Measurement, question: str, *arguments):
+    def _ask(self, measurement: Measurement, question: Callable, *arguments):
         """The answer; None from a row that fails, which ends its part."""
         if measurement.failed:
             return None
@@ -155,13 +152,14 @@ class Host:
             self.send(measurement.row, question, *arguments)
             return self.receive()
         except Failure as failure:
-            measurement.failed, measurement.note = True, str(failure)
+            measurement.failed, measurement.told["note"] = True, str(failure)
             measurement.seconds.clear()
             row = measurement.row
             print(f"{row.stage}, {row.implementation}: {failure}", file=sys.stderr, flush=True)
             return None
 
-    def send(self, row: Row, question: str, *arguments) -> None:
+    def send(self, row: Row, question: Callable, *arguments) -> None:
+        """Ask for question(the row's work, *arguments)."""
         try:
             self.connection.send((question, row.implementation, *arguments))
         except OSError as error:
@@ -185,12 +183,11 @@ def serve(connection, rows: Sequence[Row], device_name: str, threads: int) -> No
     # A spawned process would spawn its own, too; what is measured shall start them as it does elsewhere.
     multiprocessing.set_start_method(None, force=True)
     works = {row.implementation: _caught(_build, row, device_name, threads) for row in rows}
-    questions: dict[str, Callable] = {"describe": _describe, "warm": _warm, "time": _time, "finish": _finish}
     with contextlib.suppress(EOFError, OSError):
         while True:
             question, name, *arguments = connection.recv()
             work = works[name]
-            answer = work if isinstance(work, Failure) else _caught(questions[question], work, *arguments)
+            answer = work if isinstance(work, Failure) else _caught(question, work, *arguments)
             _free()
             connection.send(answer)
 
@@ -225,17 +222,18 @@ def _build(row: Row, device_name: str, threads: int) -> Work:
     return work
 
 
-def _describe(work: Work) -> dict:
+def describe(work: Work) -> dict:
+    """What is known of a work before it runs."""
     return {name: getattr(work, name) for name in DESCRIPTION}
 
 
-def _warm(work: Work) -> float:
+def warm(work: Work) -> float:
     """Call once, which fills caches and picks algorithms, and again if that does not take long; the last seconds."""
     first = _timed(work, 1)
-    return first if first > LONG_CALL and not work.on_gpu else _time(work, 1)
+    return first if first > LONG_CALL and not work.on_gpu else time_calls(work, 1)
 
 
-def _time(work: Work, calls: int) -> float:
+def time_calls(work: Work, calls: int) -> float:
     """Seconds of `calls` calls. On a GPU one more goes before."""
     if work.on_gpu:
         work.call()
@@ -259,19 +257,21 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _finish(work: Work) -> dict:
+def finish(work: Work) -> dict:
     """Peak memory so far, then FLOPs and bytes an item, then the result to be compared."""
-    answer = {"has_processes": work.has_processes, "peak_memory": peak_rss(), "memory_kind": "RSS"}
+    answer = {"peak_memory_bytes": peak_rss(), "memory_kind": "RSS"}
     if work.on_gpu:
-        answer |= {"peak_memory": torch.cuda.max_memory_allocated(), "memory_kind": "GPU, allocated"}
+        answer = {"peak_memory_bytes": torch.cuda.max_memory_allocated(), "memory_kind": "GPU, allocated"}
         reserved = f"{torch.cuda.max_memory_reserved() / 2**30:.1f} GiB of GPU memory reserved"
         work.note = _joined(work.note, reserved)
+    if work.has_processes:
+        answer["memory_kind"] = WHOLE_TREE  # which is watched from outside
     if work.counted is not None:
         flops, n_bytes = count(work.counted)
-        answer["flops"] = flops / work.items or None
-        answer["n_bytes"] = None if work.fused else n_bytes / work.items
+        answer["flops_per_item"] = flops / work.items or None
+        answer["bytes_per_item"] = None if work.fused else n_bytes / work.items
     if work.n_bytes is not None:
-        answer["n_bytes"] = work.n_bytes
+        answer["bytes_per_item"] = work.n_bytes
     if work.result is not None:
         answer["result"] = work.result()
     return {**answer, "note": work.note}
