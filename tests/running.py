@@ -8,14 +8,22 @@ from pathlib import Path
 SNAKEFILE = Path(__file__).resolve().parents[1] / "workflow" / "Snakefile"
 
 
-def run_snakemake(folder: Path, *arguments: str, status: int | None = 0) -> str:
+def run_snakemake(
+    folder: Path, *arguments: str, status: int | None = 0, path: str = "/usr/bin:/bin", timeout: float = 250
+) -> str:
     """Run Snakemake in `folder` as a user without an activated environment would; returns stdout and stderr."""
     kept = ("HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS", "NO_PROXY", "BLURDIFF_TELL_SECONDS")
     environment = {key: value for key, value in os.environ.items() if key in kept}
-    environment |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(folder / "cache")}
+    environment |= {"PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
     )
     assert status is None or done.returncode == status, done.stdout
     return done.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 # Packages whose name on conda-forge is not that of their Python distribution.
@@ -39,14 +40,10 @@ class Rule:
     env: Path
 
 
-def canonical(name: str) -> str:
-    """A distribution's name in the one spelling that counts (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def read_env_file(path: Path) -> EnvFile:
     """Read an environment file. Versions are what follows `==`; "" where a spec has none."""
     content = yaml.safe_load(path.read_text())
+    assert content.keys() == {"channels", "dependencies"}, f"unknown in an environment file: {', '.join(content)}"
     specs = [each for each in content["dependencies"] if isinstance(each, str)]
     sections = [each for each in content["dependencies"] if not isinstance(each, str)]
     pip = [Requirement(text) for section in sections for text in section["pip"]]
@@ -55,7 +52,7 @@ def read_env_file(path: Path) -> EnvFile:
         content["channels"],
         specs,
         {name: version for name, _, version in (spec.partition("==") for spec in specs)},
-        {canonical(each.name): str(each.specifier).removeprefix("==") for each in pip},
+        {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in pip},
     )
 
 

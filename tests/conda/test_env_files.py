@@ -5,10 +5,11 @@ import tomllib
 from importlib.metadata import packages_distributions, requires
 
 import pytest
-from env_files import DISTRIBUTIONS, ROOT, canonical, read_env_files, read_rules
+from env_files import DISTRIBUTIONS, ROOT, read_env_files, read_rules
 from import_closure import SOURCE, external_imports
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from blurdiff.cli import module_name
 
@@ -23,7 +24,7 @@ def pinned_by_pip() -> dict[str, str]:
         for line in (ROOT / name).read_text().splitlines():
             if line and line[0] not in "#-":
                 requirement = Requirement(line)
-                versions[canonical(requirement.name)] = str(requirement.specifier).removeprefix("==")
+                versions[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
     return versions
 
 
@@ -62,7 +63,7 @@ def test_every_rule_names_a_file_that_exists_and_every_file_is_used():
 def test_an_environment_lists_what_its_rules_import_and_no_more(name):
     env_file = ENV_FILES[name]
     stages = {rule.stage for rule in RULES if rule.env.stem == name}
-    distribution_of = {module: canonical(owners[0]) for module, owners in packages_distributions().items()}
+    distribution_of = {module: canonicalize_name(owners[0]) for module, owners in packages_distributions().items()}
     # A package that is not installed here goes by the name of its module.
     needed = {
         distribution_of.get(module, module): f"{stage} imports {module}"
@@ -74,7 +75,7 @@ def test_an_environment_lists_what_its_rules_import_and_no_more(name):
     for package in env_file.pip:
         for requirement in map(Requirement, requires(package) or []):
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                wanted_by_pip.add(canonical(requirement.name))
+                wanted_by_pip.add(canonicalize_name(requirement.name))
     listed = set(env_file.distributions)
     missing = {package: why for package, why in needed.items() if package not in listed}
     assert not missing, f"envs/{name}.yaml lacks {missing}"

@@ -38,12 +38,9 @@ def blocks(language: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def extended(monkeypatch):
     """The package as it is once the document's Python blocks stand in the files that they name."""
-    monkeypatch.setattr(basis, "BASES", dict(basis.BASES))
-    monkeypatch.setattr(schedules, "BLUR_SCHEDULES", dict(schedules.BLUR_SCHEDULES))
-    monkeypatch.setattr(samplers, "SAMPLERS", dict(samplers.SAMPLERS))
-    monkeypatch.setattr(denoiser, "PREDICTIONS", dict(denoiser.PREDICTIONS))
-    monkeypatch.setattr(figures, "FIGURES", dict(figures.FIGURES))
-    monkeypatch.setattr(sources, "SOURCES", dict(sources.SOURCES))
+    tables = {basis: "BASES", schedules: "BLUR_SCHEDULES", samplers: "SAMPLERS", denoiser: "PREDICTIONS"}
+    for owner, name in (tables | {figures: "FIGURES", sources: "SOURCES"}).items():
+        monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     for path, code in blocks("python"):
         if path == SETTINGS_PATH:
             continue

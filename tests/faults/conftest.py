@@ -6,20 +6,6 @@ import fault_helpers
 import pytest
 
 
-def pytest_addoption(pluginmanager):
-    # Not `pytest_plugins`: this file is read late when pytest starts in the folder above.
-    pluginmanager.import_plugin("faults.tally")
-
-
-def pytest_generate_tests(metafunc):
-    """A round of ten kills each, so that a long form is as many pipelines."""
-    from faults.tally import DEFAULT_KILLS
-
-    if "round_of_kills" in metafunc.fixturenames:
-        kills = metafunc.config.getoption("--kills", None) or int(os.environ.get("BLURDIFF_KILLS", DEFAULT_KILLS))
-        metafunc.parametrize("round_of_kills", range(-(-kills // 10)))
-
-
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
     """A folder in which every stage has run by hand, undisturbed; the processes of pytest-xdist share one."""

@@ -24,28 +24,32 @@ from fault_helpers import (
     shorten_training,
 )
 
-# The file; the stage that reads it and must refuse; what its error says; the stages that make the file again.
-TRUNCATED = {
-    "images": (f"{DATA}/images.npy", "train", "truncated? run the preprocess stage again", ["preprocess"]),
-    "manifest": (f"{DATA}/manifest.json", "train", "cannot read", ["preprocess"]),
-    "model": (f"{RUN}/model.safetensors", "sample", "delete it and run again", ["train"]),
-    "shard": (f"{RUN}/shards/1.npz", "gather", "delete it and run again", ["sample 1"]),
-    "samples": (f"{RUN}/samples.npz", "evaluate", "sample the run again", ["gather"]),
-    "evaluation": (f"{RUN}/fid.json", "table", "", ["evaluate"]),
+MODEL = f"{RUN}/model.safetensors"  # one file with the store's
+# How the file is damaged, and which; the stage that reads it and must refuse; what its error says; the stages that make
+# the file again, and what they say of it.
+DAMAGED = {
+    "images": (halve, f"{DATA}/images.npy", "train", "truncated? run the preprocess stage again", ["preprocess"], ""),
+    "manifest": (halve, f"{DATA}/manifest.json", "train", "cannot read", ["preprocess"], ""),
+    "model": (halve, MODEL, "sample", "delete it and run again", ["train"], "is damaged and made again"),
+    "flipped": (flip_byte, MODEL, "sample", "", ["train"], "is damaged and made again"),
+    "shard": (halve, f"{RUN}/shards/1.npz", "gather", "delete it and run again", ["sample 1"], ""),
+    "samples": (halve, f"{RUN}/samples.npz", "evaluate", "sample the run again", ["gather"], ""),
+    "evaluation": (halve, f"{RUN}/fid.json", "table", "", ["evaluate"], ""),
 }
 
 
-@pytest.mark.parametrize("what", TRUNCATED)
-def test_truncated_file(finished, undisturbed, faults, what):
-    name, stage, words, makers = TRUNCATED[what]
+@pytest.mark.parametrize("what", DAMAGED)
+def test_damaged_file(finished, undisturbed, faults, what):
+    damage, name, stage, words, makers, said = DAMAGED[what]
     if stage == "train":
         shorten_training(finished)  # a finished model needs no images
-    faults.inject("a truncated file")
-    halve(finished / name)
+    faults.inject("a truncated file" if damage is halve else "a flipped byte in a model")
+    damage(finished / name)
     error = run_stage(finished, commands()[stage][0]).error()
     assert name in error and words in error
     remove(finished / name)
-    run_well(finished, *makers, stage)
+    assert said in run_well(finished, *makers)
+    run_well(finished, stage)
     check_same(finished, undisturbed)
     faults.settle()
 
@@ -60,18 +64,6 @@ def test_flipped_byte_in_a_checkpoint(finished, undisturbed, faults):
     (warning,) = [line for line in text.splitlines() if line.startswith("warning: ")]
     assert f"checkpoint-{newest:08d}" in warning and "is damaged" in warning
     assert before < newest == ITERATIONS
-    check_same(finished, undisturbed)
-    faults.settle()
-
-
-def test_flipped_byte_in_a_model(finished, undisturbed, faults):
-    """The store's model and that of the results are one file."""
-    faults.inject("a flipped byte in a model")
-    flip_byte(finished / RUN / "model.safetensors")
-    assert "model.safetensors" in run_stage(finished, commands()["sample"][0]).error()
-    remove(finished / RUN / "model.safetensors")
-    assert "is damaged and made again" in run_well(finished, "train")
-    run_well(finished, "sample")
     check_same(finished, undisturbed)
     faults.settle()
 

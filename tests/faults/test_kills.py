@@ -18,6 +18,7 @@ from fault_helpers import ITERATIONS, STORE, TABLE, check_same, checkpoints, map
 SNAKEFILE = Path(__file__).resolve().parents[2] / "workflow" / "Snakefile"
 MARK = "BLURDIFF_FAULT_TEST"
 SEED = os.environ.get("BLURDIFF_FAULT_SEED", "1")
+KILLS = int(os.environ.get("BLURDIFF_KILLS", 10))  # of which a pipeline has ten
 PATIENCE = 200  # seconds without anything happening, after which a test gives up
 
 # A round's faults by the stage that is at work when they strike, in an order drawn anew: ten SIGKILLs, among others.
@@ -175,6 +176,7 @@ def strike(pipeline: Pipeline, fault: str, victim: psutil.Process, rng: random.R
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("round_of_kills", range(-(-KILLS // 10)))
 def test_killed_again_and_again(tmp_path, undisturbed, faults, round_of_kills):
     rng = random.Random(f"{SEED} {round_of_kills}")
     print(f"BLURDIFF_FAULT_SEED={SEED}, round {round_of_kills}")
@@ -216,6 +218,5 @@ def test_killed_again_and_again(tmp_path, undisturbed, faults, round_of_kills):
         pipeline.wait()
     finally:
         pipeline.kill_all()
-    faults.end_well()
     check_same(tmp_path, undisturbed)
     faults.settle()

@@ -16,12 +16,10 @@ def test_survived(faults):
 
 def test_other_results(faults):
     faults.inject("a kill")
-    faults.end_well()
     assert 1 + 1 == 3
 
 def test_never_compared(faults):
     faults.inject("a full disk")
-    faults.end_well()
 
 def test_forgotten(faults):
     faults.inject("a kill")
@@ -41,10 +39,8 @@ def test_unsettled_faults_fail_and_are_counted(tmp_path, workers):
     command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-p", "faults.tally", *workers]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert "4 failed, 1 passed" in done.stdout, done.stdout + done.stderr
-    counts = {line[:12].strip(): line.split()[-3:] for line in done.stdout.split(" faults =")[1].splitlines()}
-    assert counts["a kill"] == ["6", "5", "4"]
-    assert counts["a full disk"] == ["1", "1", "0"]
-    assert counts["all"] == ["7", "6", "4"]
+    counts = {line[:12].strip(): line.split()[-2:] for line in done.stdout.split(" faults =")[1].splitlines()}
+    assert (counts["a kill"], counts["a full disk"], counts["all"]) == (["6", "4"], ["1", "0"], ["7", "4"])
 
 
 @pytest.fixture

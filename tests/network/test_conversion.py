@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 
 import pytest
@@ -16,6 +17,7 @@ from blurdiff.errors import UserError
 from blurdiff.network import conversion as weights
 from blurdiff.network.model_file import load_model
 from blurdiff.network.unet import UNet
+from random_weights import random_weights
 
 torch.set_num_threads(1)
 NETWORK = {
@@ -140,22 +142,18 @@ class Reference(nn.Module):
         return self.out(h)
 
 
-def random_state(network, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(tensor.shape, generator=generator)
-        * (0.3 if tensor.ndim == 1 else 1 / math.sqrt(tensor[0].numel()))
-        for name, tensor in network.state_dict().items()
-    }
-
-
 def settings_text(network=NETWORK, resolution=8):
     return json.dumps({"resolution": resolution, "network": network})
 
 
 def import_checkpoint(tmp_path, content, *options, settings=None):
-    torch.save(content, tmp_path / "theirs.ckpt")
-    arguments = ["--checkpoint", tmp_path / "theirs.ckpt", "--settings", settings or settings_text(), *options]
+    """Of a state dict, or of a file with these bytes; None: of no file."""
+    path = tmp_path / "theirs.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    arguments = ["--checkpoint", path, "--settings", settings or settings_text(), *options]
     return main(["import-checkpoint", *map(str, arguments), "--output", str(tmp_path / "made" / "model.safetensors")])
 
 
@@ -163,15 +161,22 @@ def refused(tmp_path, capsys, *arguments, **options):
     """The one line of an import that is refused; nothing may have been written."""
     assert import_checkpoint(tmp_path, *arguments, **options) == 1
     assert not (tmp_path / "made").exists()
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("taking", "network"))]
+    said = capsys.readouterr()
+    assert not said.out, "code of the checkpoint ran"
+    lines = [line for line in said.err.splitlines() if not line.startswith(("taking", "network"))]
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     return lines[0]
 
 
+def without(state, end):
+    """A state dict without the tensors whose names end so."""
+    return {name: value for name, value in state.items() if not name.endswith(end)}
+
+
 @pytest.fixture(scope="module")
 def theirs():
-    return random_state(Reference(8, **NETWORK))
+    return random_weights(Reference(8, **NETWORK))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def theirs():
 def test_import_computes_what_the_reference_computes(tmp_path, order, changes):
     network = {**NETWORK, **changes}
     reference = Reference(8, **network, order=order).eval()
-    state = random_state(reference)
+    state = random_weights(reference)
     reference.load_state_dict(state)
     status = import_checkpoint(tmp_path, state, "--attention-order", order, settings=settings_text(network))
     assert status == 0
@@ -234,7 +239,7 @@ def test_wrappings(tmp_path, theirs, wrap):
 
 def test_network_is_inferred(tmp_path, capsys):
     network = {**NETWORK, "channels": 32, "multipliers": [1, 2, 1], "n_groups": 32, "attention_resolutions": [8, 2]}
-    state = random_state(Reference(8, **network))
+    state = random_weights(Reference(8, **network))
     assert import_checkpoint(tmp_path, state, settings='{"resolution": 8}') == 0
     with safetensors.safe_open(tmp_path / "made" / "model.safetensors", "pt") as file:
         settings = json.loads(file.metadata()["settings"])
@@ -261,96 +266,65 @@ class Evil:
         return (print, ("code ran",))
 
 
-def test_code_in_a_checkpoint_is_refused(tmp_path, theirs, capsys):
-    line = refused(tmp_path, capsys, {**theirs, "extra": Evil()})
-    assert "could run code" in line
-    assert "print" in line
-    assert "code ran" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop("middle_block.1.qkv.bias"), "the tensor middle_block.1.qkv.bias is missing"),
-        (lambda s: s.update({"label_emb.weight": torch.ones(2, 2)}), "the tensor label_emb.weight has no place"),
-        (lambda s: s.update({"out.2.weight": torch.ones(6, 8, 3, 3)}), r"out.2.weight has the shape \(6, 8, 3, 3\)"),
-        (lambda s: s.update({"time_embed.0.weight": torch.ones(32)}), r"time_embed.0.weight has the shape \(32,\)"),
-        (lambda s: s.update({"out.0.bias": torch.tensor([math.nan] * 8)}), "out.0.bias .* not finite"),
-        (lambda s: s.update({"out.0.bias": torch.ones(8, dtype=torch.int64)}), "out.0.bias holds torch.int64"),
-        (lambda s: s.update({"out.0.bias": "text"}), "out.0.bias is missing"),
-        (lambda s: s.update({"middle_block.1.qkv.weight": torch.ones(72, 24, 3)}), "qkv.weight has the shape"),
-    ],
-)
-def test_tensors_that_do_not_fit(tmp_path, theirs, capsys, change, message):
-    state = dict(theirs)
-    change(state)
-    assert re.search(message, refused(tmp_path, capsys, state))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds no guided-diffusion state dict"),
-        ({"a": {"b": torch.ones(2)}}, "holds no guided-diffusion state dict"),
-        ({}, "holds no guided-diffusion state dict"),
+        (lambda s: without(s, "middle_block.1.qkv.bias"), "the tensor middle_block.1.qkv.bias is missing"),
+        (lambda s: s | {"label_emb.weight": torch.ones(2, 2)}, "the tensor label_emb.weight has no place"),
+        (lambda s: s | {"out.2.weight": torch.ones(6, 8, 3, 3)}, r"out.2.weight has the shape \(6, 8, 3, 3\)"),
+        (lambda s: s | {"time_embed.0.weight": torch.ones(32)}, r"time_embed.0.weight has the shape \(32,\)"),
+        (lambda s: s | {"out.0.bias": torch.tensor([math.nan] * 8)}, "out.0.bias .* not finite"),
+        (lambda s: s | {"out.0.bias": torch.ones(8, dtype=torch.int64)}, "out.0.bias holds torch.int64"),
+        (lambda s: s | {"out.0.bias": "text"}, "out.0.bias is missing"),
+        (lambda s: s | {"middle_block.1.qkv.weight": torch.ones(72, 24, 3)}, "qkv.weight has the shape"),
+        (lambda s: s | {"extra": Evil()}, r"\(print\) and could run code"),
+        (lambda s: {"a": s, "b": {"c": s}}, r"several state dicts \(a, b.c\)"),
+        (lambda s: [1, 2], "holds no guided-diffusion state dict"),
+        (lambda s: {"a": {"b": torch.ones(2)}}, "holds no guided-diffusion state dict"),
+        (lambda s: {}, "holds no guided-diffusion state dict"),
     ],
 )
-def test_other_checkpoints(tmp_path, capsys, content, message):
-    assert message in refused(tmp_path, capsys, content)
-
-
-def test_several_state_dicts(tmp_path, theirs, capsys):
-    assert re.search(r"several state dicts \(a, b.c\)", refused(tmp_path, capsys, {"a": theirs, "b": {"c": theirs}}))
+def test_checkpoints_that_are_refused(tmp_path, theirs, capsys, content, message):
+    assert re.search(message, refused(tmp_path, capsys, content(theirs)))
 
 
 def test_other_architectures_are_not_inferred(tmp_path, theirs, capsys):
-    state = {name: value for name, value in theirs.items() if not name.endswith(".op.weight")}
-    assert "--settings" in refused(tmp_path, capsys, state, settings='{"resolution": 8}')
-    # Eight channels cannot be 32 groups.
-    assert "--settings" in refused(tmp_path, capsys, theirs, settings='{"resolution": 8}')
     ragged = {name: value for name, value in theirs.items() if not name.startswith("input_blocks.8.")}
-    assert "--settings" in refused(tmp_path, capsys, ragged, settings='{"resolution": 8}')
+    # Eight channels, as these have all, cannot be 32 groups.
+    for state in (without(theirs, ".op.weight"), theirs, ragged):
+        assert "--settings" in refused(tmp_path, capsys, state, settings='{"resolution": 8}')
 
 
 def test_unreadable_checkpoints(tmp_path, theirs, capsys):
-    assert "cannot read" in one_line(tmp_path, capsys, tmp_path / "absent.ckpt")
+    assert "cannot read" in refused(tmp_path, capsys, None)
     torch.save(theirs, tmp_path / "whole.ckpt")
     content = (tmp_path / "whole.ckpt").read_bytes()
     for damaged in (b"", b"hello", content[: len(content) // 2], content[:-1]):
-        (tmp_path / "damaged.ckpt").write_bytes(damaged)
-        assert "is not a whole checkpoint" in one_line(tmp_path, capsys, tmp_path / "damaged.ckpt")
-
-
-def one_line(tmp_path, capsys, path):
-    made = tmp_path / "made.safetensors"
-    assert main(["import-checkpoint", "--checkpoint", str(path), "--output", str(made)]) == 1
-    assert not made.exists()
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+        assert "is not a whole checkpoint" in refused(tmp_path, capsys, damaged)
 
 
 EXPORTABLE = {**NETWORK, "multipliers": [1, 2, 2]}
 
 
-def model_file(tmp_path, network):
+def export(tmp_path, network):
+    """The status of an export into tmp_path / "deep" / "exported"."""
     path = tmp_path / "model.safetensors"
-    safetensors.torch.save_file(random_state(UNet(8, **network)), path)
-    return path
+    safetensors.torch.save_file(random_weights(UNet(8, **network)), path)
+    arguments = ["--model", path, "--settings", settings_text(network), "--output", tmp_path / "deep" / "exported"]
+    return main(["export-diffusers", *map(str, arguments)])
 
 
 def test_export_is_read_by_diffusers(tmp_path):
     from diffusers import UNet2DModel
 
-    path = model_file(tmp_path, EXPORTABLE)
+    assert export(tmp_path, EXPORTABLE) == 0
     folder = tmp_path / "deep" / "exported"
-    arguments = ["--model", str(path), "--settings", settings_text(EXPORTABLE), "--output", str(folder)]
-    assert main(["export-diffusers", *arguments]) == 0
     assert sorted(entry.name for entry in folder.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
     assert folder.stat().st_mode & 0o055 == 0o055 & ~current_umask()
     theirs, report = UNet2DModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     assert not any(report.values())
     ours = UNet(8, **EXPORTABLE).eval()
-    load_model(path, ours, {"network": EXPORTABLE})
+    load_model(tmp_path / "model.safetensors", ours, {"network": EXPORTABLE})
     x, timesteps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 800])
     with torch.inference_mode():
         ours, theirs = ours(x, timesteps), theirs.eval()(x, timesteps).sample
@@ -358,8 +332,6 @@ def test_export_is_read_by_diffusers(tmp_path):
 
 
 def current_umask():
-    import os
-
     umask = os.umask(0)
     os.umask(umask)
     return umask
@@ -374,22 +346,18 @@ def current_umask():
     ],
 )
 def test_export_is_refused_with_the_reason(tmp_path, capsys, changes, message):
-    network = {**NETWORK, **changes}
-    arguments = ["--settings", settings_text(network), "--output", str(tmp_path / "exported")]
-    assert main(["export-diffusers", "--model", str(model_file(tmp_path, network)), *arguments]) == 1
+    assert export(tmp_path, {**NETWORK, **changes}) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
-    assert not (tmp_path / "exported").exists()
+    assert not (tmp_path / "deep").exists()
 
 
 def test_export_does_not_overwrite(tmp_path, capsys):
-    folder = tmp_path / "exported"
-    folder.mkdir()
-    arguments = ["--settings", settings_text(EXPORTABLE), "--output", str(folder)]
-    arguments = ["export-diffusers", "--model", str(model_file(tmp_path, EXPORTABLE)), *arguments]
-    assert main(arguments) == 0  # an empty folder may be there
+    folder = tmp_path / "deep" / "exported"
+    folder.mkdir(parents=True)
+    assert export(tmp_path, EXPORTABLE) == 0  # an empty folder may be there
     before = {entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()}
-    assert main(arguments) == 1
+    assert export(tmp_path, EXPORTABLE) == 1
     assert "exists already" in capsys.readouterr().err
     assert {entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()} == before
 

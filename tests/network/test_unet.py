@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from blurdiff.config.settings import NetworkConfig
 from blurdiff.network import conversion as weights
 from blurdiff.network.unet import Attention, UNet, timestep_embedding
+from random_weights import random_weights
 
 torch.set_num_threads(1)
 SMALL = {
@@ -27,13 +28,8 @@ PAPER = {
 }
 
 
-def randomized(network, seed=0):
-    """The network with random weights everywhere: as made, its branches end in zeros and hide all mistakes."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            scale = 0.3 if parameter.ndim == 1 else 1 / math.sqrt(parameter[0].numel())
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+def randomized(network):
+    network.load_state_dict(random_weights(network))
     return network.eval()
 
 
@@ -129,10 +125,8 @@ def test_memory_formats_agree():
     ("resolution", "changes"),
     [
         (8, {"channels": 5, "multipliers": [1, 2], "n_heads": 5, "n_groups": 5}),  # odd width of the embedding
-        (
-            12,
-            {"multipliers": [2, 3], "attention_resolutions": [12], "n_heads": 4},
-        ),  # wider than `channels` from the start
+        # Wider than `channels` from the start.
+        (12, {"multipliers": [2, 3], "attention_resolutions": [12], "n_heads": 4}),
         (8, {"multipliers": [3, 1, 2], "attention_resolutions": [8, 2], "image_channels": 1}),
     ],
 )

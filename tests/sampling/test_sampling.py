@@ -14,6 +14,7 @@ from blurdiff.network.unet import UNet
 from blurdiff.runtime import compiling
 from blurdiff.sampling import sample as sampling
 from compiling_helpers import needs_compiler, slow
+from random_weights import random_weights
 from tiny import CONFIG
 
 torch.set_num_threads(1)
@@ -37,12 +38,7 @@ def settings():
 
 @pytest.fixture(scope="session")
 def tensors():
-    """Random weights for every layer; as made, a network ends in zeros."""
-    generator = torch.Generator().manual_seed(0)
-    return {
-        name: torch.randn(tensor.shape, generator=generator) * (0.2 if tensor.ndim == 1 else tensor[0].numel() ** -0.5)
-        for name, tensor in UNet(8, **NETWORK).state_dict().items()
-    }
+    return random_weights(UNet(8, **NETWORK))
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +48,30 @@ def model(tensors, tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def draw(settings, model):
+    """A function that draws a shard with the settings, of which it may change keys of `sampling`."""
+
+    def shard(k=0, **changes):
+        settings["sampling"].update(changes)
+        return sampling.sample_shard(complete_settings(settings), str(model), k, 1)
+
+    return shard
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_shard_has_images_and_strips(settings, model):
-    shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
+def assert_close(a, b):
+    """A convolution may sum in another order for another batch: float32 states agree to 1e-4 after 12 steps, and the
+    images to one of 256 values."""
+    assert np.abs(a["strip_x"] - b["strip_x"]).max() < 1e-4 * np.abs(a["strip_x"]).max()
+    assert np.abs(a["arr_0"].astype(int) - b["arr_0"]).max() <= 1
+
+
+def test_shard_has_images_and_strips(draw):
+    shard = draw()
     assert shard["arr_0"].shape == (5, 8, 8, 3)
     assert shard["arr_0"].dtype == np.uint8
     assert shard["strip_timesteps"].tolist() == [12, 5, 1, 0]
@@ -75,10 +89,9 @@ def test_shard_has_images_and_strips(settings, model):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
-def test_compiled_path_pads_and_copies(settings, model, monkeypatch, batch_size):
+def test_compiled_path_pads_and_copies(draw, monkeypatch, batch_size):
     """With a function that is as strict as a CUDA graph: one shape, and its result overwritten by the next call."""
-    settings["sampling"]["n_strip"] = 5
-    whole = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
+    whole = draw(n_strip=5)
     shapes, result = set(), []
 
     def as_graph(function, trial, device):
@@ -92,42 +105,33 @@ def test_compiled_path_pads_and_copies(settings, model, monkeypatch, batch_size)
         return run
 
     monkeypatch.setattr(compiling, "compile_or_plain", as_graph)
-    settings["sampling"].update(compile=True, batch_size=batch_size)
-    parts = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
+    parts = draw(compile=True, batch_size=batch_size)
     assert len(shapes) == 1
-    assert np.abs(whole["strip_x"] - parts["strip_x"]).max() < 1e-4 * np.abs(whole["strip_x"]).max()
-    assert np.abs(whole["arr_0"].astype(int) - parts["arr_0"]).max() <= 1
+    assert_close(whole, parts)
     if batch_size >= 5:
         assert same(whole, parts)
 
 
 @slow
 @needs_compiler
-def test_compiled_samples(settings, model):
-    settings["sampling"]["n_strip"] = 5
-    plain = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
-    settings["sampling"].update(compile=True, batch_size=3)
-    fast = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
-    assert np.abs(plain["strip_x"] - fast["strip_x"]).max() < 1e-4 * np.abs(plain["strip_x"]).max()
-    assert np.abs(plain["arr_0"].astype(int) - fast["arr_0"]).max() <= 1
+def test_compiled_samples(draw):
+    assert_close(draw(n_strip=5), draw(compile=True, batch_size=3))
 
 
-def test_strip_starts_from_white_noise(settings, model):
-    settings["sampling"].update(shard_size=400, batch_size=400, n_strip=400, n_steps=2, n_snapshots=2)
-    start = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"][0]
+def test_strip_starts_from_white_noise(draw):
+    start = draw(shard_size=400, batch_size=400, n_strip=400, n_steps=2, n_snapshots=2)["strip_x"][0]
     n = start.size  # 76,800 numbers: the mean is within 5/√n of 0, the variance within 5·√(2/n) of 1
     assert abs(start.mean()) < 5 / math.sqrt(n)
     assert abs(start.var() - 1) < 5 * math.sqrt(2 / n)
 
 
-def test_shard_depends_on_seed_and_shard_alone(settings, model):
-    first = sampling.sample_shard(complete_settings(settings), str(model), 1, 1)
+def test_shard_depends_on_seed_and_shard_alone(settings, draw):
+    first = draw(1)
     torch.manual_seed(99)  # the global generator must not matter
-    settings["sampling"]["n_samples"] = 1000
-    assert same(first, sampling.sample_shard(complete_settings(settings), str(model), 1, 1))
-    others = [sampling.sample_shard(complete_settings(settings), str(model), 0, 1)]
+    assert same(first, draw(1, n_samples=1000))
+    others = [draw(0)]
     settings["seed"] = 4
-    others += [sampling.sample_shard(complete_settings(settings), str(model), shard, 1) for shard in (0, 1)]
+    others += [draw(0), draw(1)]
     images = [first["arr_0"], *(other["arr_0"] for other in others)]
     for k, image in enumerate(images):
         for other in images[k + 1 :]:
@@ -135,15 +139,8 @@ def test_shard_depends_on_seed_and_shard_alone(settings, model):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, None])
-def test_batch_size_does_not_change_the_images(settings, model, batch_size):
-    """A convolution may sum in another order for another batch: float32 states agree to 1e-4 after 12 steps, and the
-    images to one of 256 values."""
-    settings["sampling"]["n_strip"] = 5
-    whole = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
-    settings["sampling"]["batch_size"] = batch_size
-    parts = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
-    assert np.abs(whole["strip_x"] - parts["strip_x"]).max() < 1e-4 * np.abs(whole["strip_x"]).max()
-    assert np.abs(whole["arr_0"].astype(int) - parts["arr_0"]).max() <= 1
+def test_batch_size_does_not_change_the_images(draw, batch_size):
+    assert_close(draw(n_strip=5), draw(batch_size=batch_size))
 
 
 @pytest.mark.parametrize(
@@ -156,53 +153,46 @@ def test_batch_size_does_not_change_the_images(settings, model, batch_size):
         ({"n_steps": 4, "grid": "quadratic", "n_snapshots": 5}, [12, 7, 3, 1, 0]),
     ],
 )
-def test_strip_timesteps(settings, model, changes, timesteps):
+def test_strip_timesteps(draw, changes, timesteps):
     """n_snapshots of them, spaced quadratically among the steps."""
-    settings["sampling"].update(changes)
-    shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
+    shard = draw(**changes)
     assert shard["strip_timesteps"].tolist() == timesteps
     assert len(shard["strip_x"]) == len(shard["strip_x0"]) == len(timesteps)
 
 
-def test_skipped_last_timestep(settings, model):
-    settings["process"]["skip_last_timestep"], settings["sampling"]["n_steps"] = True, None
-    assert sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_timesteps"][0] == 11
+def test_skipped_last_timestep(settings, draw):
+    settings["process"]["skip_last_timestep"] = True
+    assert draw(n_steps=None)["strip_timesteps"][0] == 11
 
 
-def test_released_prediction_stays_blurred(settings, model):
+def test_released_prediction_stays_blurred(settings, draw):
     """strip_x0 released divides by √ᾱ alone: exact where nothing is blurred, different where something is."""
-
-    def shard(strip_x0):
-        settings["sampling"]["strip_x0"] = strip_x0
-        return sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
-
-    exact, released = shard("exact"), shard("released")
+    exact, released = draw(strip_x0="exact"), draw(strip_x0="released")
     assert np.array_equal(exact["strip_x"], released["strip_x"])
     assert np.abs(exact["strip_x0"][0] - released["strip_x0"][0]).max() > 0.1
     settings["process"].update(f_type="none", f_N=0.0)
-    exact, released = shard("exact"), shard("released")
+    exact, released = draw(strip_x0="exact"), draw(strip_x0="released")
     assert np.abs(exact["strip_x0"] - released["strip_x0"]).max() < 1e-3 * np.abs(exact["strip_x0"]).max()
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 @pytest.mark.parametrize("prediction", ["epsilon", "x0"])
-def test_every_sampler_runs_from_the_settings(settings, model, sampler, prediction):
+def test_every_sampler_runs_from_the_settings(settings, draw, sampler, prediction):
     settings["process"]["prediction"] = prediction
-    settings["sampling"].update(sampler=sampler, eta=0.5, n_steps=4)
-    shard = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
+    shard = draw(sampler=sampler, eta=0.5, n_steps=4)
     assert shard["strip_timesteps"][0] == 12
     assert shard["strip_timesteps"][-1] == 0
     assert shard["arr_0"].shape == (5, 8, 8, 3)
 
 
-def test_options_reach_their_samplers(settings, model):
+def test_options_reach_their_samplers(draw):
     def images(**changes):
-        changed = {**settings, "sampling": {**settings["sampling"], **changes}}
-        return sampling.sample_shard(complete_settings(changed), str(model), 0, 1)["arr_0"]
+        return draw(**changes)["arr_0"]
 
     assert not np.array_equal(images(noise_free_steps=0), images(noise_free_steps=2))
-    assert not np.array_equal(images(sampler="ddim", eta=0.0), images(sampler="ddim", eta=1.0))
-    assert np.array_equal(images(sampler="ddim", eta=0.0), images(sampler="ddim", eta=0.0, noise_free_steps=0))
+    stochastic, deterministic = images(sampler="ddim", eta=1.0), images(eta=0.0)
+    assert not np.array_equal(deterministic, stochastic)
+    assert np.array_equal(deterministic, images(noise_free_steps=0))
 
 
 def command(settings, model, output, shard="0"):
@@ -211,10 +201,10 @@ def command(settings, model, output, shard="0"):
     ]  # fmt: skip
 
 
-def test_command_writes_the_shard(settings, model, tmp_path):
+def test_command_writes_the_shard(settings, model, draw, tmp_path):
     assert main(command(settings, model, tmp_path / "shards" / "1.npz", "1")) == 0
     with np.load(tmp_path / "shards" / "1.npz", allow_pickle=False) as file:
-        assert same(dict(file), sampling.sample_shard(complete_settings(settings), str(model), 1, 1))
+        assert same(dict(file), draw(1))
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["1.npz"]
 
 
@@ -245,27 +235,21 @@ def test_no_model(settings, tmp_path, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_no_gpu(settings, model):
-    settings["sampling"]["device"] = "cuda"
+def test_no_gpu(draw):
     with pytest.raises(UserError, match="no GPU"):
-        sampling.sample_shard(complete_settings(settings), str(model), 0, 1)
+        draw(device="cuda")
 
 
-def test_bf16_is_close(settings, model):
+def test_bf16_is_close(draw):
     """bf16 has 8 bits: a state moves by some hundredths."""
-    whole = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"]
-    settings["sampling"]["precision"] = "bf16"
-    rough = sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"]
+    whole, rough = draw()["strip_x"], draw(precision="bf16")["strip_x"]
     difference = np.abs(whole - rough).mean() / whole.std()
     assert 1e-5 < difference < 0.05
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_compiled_samples_on_the_gpu_are_the_plain_ones(settings, model, capsys):
-    settings["sampling"].update(device="cuda", batch_size=3)  # the last chunk is not full
-    found = []
-    for compile_it in (False, True):
-        settings["sampling"]["compile"] = compile_it
-        found.append(sampling.sample_shard(complete_settings(settings), str(model), 0, 1)["strip_x"])
+def test_compiled_samples_on_the_gpu_are_the_plain_ones(draw, capsys):
+    options = {"device": "cuda", "batch_size": 3}  # the last chunk is not full
+    plain, fast = (draw(compile=compile_it, **options)["strip_x"] for compile_it in (False, True))
     assert "torch.compile failed" not in capsys.readouterr().err
-    assert np.abs(found[0] - found[1]).max() < 1e-3 * np.abs(found[0]).max()
+    assert np.abs(plain - fast).max() < 1e-3 * np.abs(plain).max()

@@ -25,25 +25,38 @@ def result(folder):
     return store.sha256_file(folder / "model.safetensors"), rows
 
 
-def stop_at(monkeypatch, iteration, action):
-    """Call `action` within the given iteration, counted from 1."""
-    update = state.TrainingState.update_ema
+@pytest.fixture
+def train_until(settings, train, monkeypatch):
+    """A function that trains until this process gets a signal in an iteration, counted from 1; returns the status."""
 
-    def patched(self):
-        if self.iteration + 1 == iteration:
-            action()
-        update(self)
+    def run(iteration, number=signal.SIGTERM):
+        update = state.TrainingState.update_ema
 
-    monkeypatch.setattr(state.TrainingState, "update_ema", patched)
+        def patched(self):
+            if self.iteration + 1 == iteration:
+                os.kill(os.getpid(), number)
+            update(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(state.TrainingState, "update_ema", patched)
+            return train(settings)
+
+    return run
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The iterations that training goes through, counted from 0."""
+    done, update = [], state.TrainingState.update_ema
+    monkeypatch.setattr(state.TrainingState, "update_ema", lambda self: (done.append(self.iteration), update(self)))
+    return done
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_signal_saves_and_exits_75(settings, straight, train, tmp_path, folder, monkeypatch, capsys, number):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 7, lambda: os.kill(os.getpid(), number))
-        handler = signal.getsignal(number)
-        assert train(settings) == 75
-        assert signal.getsignal(number) == handler
+def test_signal_saves_and_exits_75(settings, straight, train, train_until, tmp_path, folder, capsys, number):
+    handler = signal.getsignal(number)
+    assert train_until(7, number) == 75
+    assert signal.getsignal(number) == handler
     assert f"stopped by {number.name} after iteration 7" in capsys.readouterr().err
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert list(store.find(folder(), "checkpoint", ".pt")) == [4, 7]
@@ -51,9 +64,8 @@ def test_signal_saves_and_exits_75(settings, straight, train, tmp_path, folder, 
     assert result(tmp_path / "run") == result(straight)
 
 
-def test_signal_in_the_last_iteration_finishes(settings, train, tmp_path, monkeypatch):
-    stop_at(monkeypatch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert train(settings) == 0
+def test_signal_in_the_last_iteration_finishes(train_until, tmp_path):
+    assert train_until(12) == 0
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -106,12 +118,10 @@ def test_terminated_from_outside(settings, arguments, train, tmp_path, folder):
     assert result(tmp_path / "run") == result(tmp_path / "straight")
 
 
-def test_dropout_resumes_exactly(settings, train, tmp_path, monkeypatch):
+def test_dropout_resumes_exactly(settings, train, train_until, tmp_path):
     settings["network"]["dropout"] = 0.4
     assert train(settings, "straight", "other") == 0
-    with monkeypatch.context() as patch:
-        stop_at(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(settings) == 75
+    assert train_until(6) == 75
     torch.manual_seed(99)  # nothing may depend on what was drawn before
     assert train(settings) == 0
     assert result(tmp_path / "run") == result(tmp_path / "straight")
@@ -120,15 +130,12 @@ def test_dropout_resumes_exactly(settings, train, tmp_path, monkeypatch):
     assert result(tmp_path / "without")[0] != result(tmp_path / "straight")[0]
 
 
-def test_longer_training_goes_on_from_a_shorter_one(settings, train, tmp_path, folder, monkeypatch):
+def test_longer_training_goes_on_from_a_shorter_one(settings, train, tmp_path, steps):
     settings["training"]["iterations"] = 6
     assert train(settings, "short") == 0
-    steps = []
-    update = state.TrainingState.update_ema
-    monkeypatch.setattr(state.TrainingState, "update_ema", lambda self: (steps.append(self.iteration), update(self)))
     settings["training"]["iterations"] = 10
     assert train(settings, "long") == 0
-    assert steps == list(range(6, 10))
+    assert steps == list(range(10))
     assert train(settings, "straight", "other") == 0
     assert result(tmp_path / "long")[0] == result(tmp_path / "straight")[0]
     # Both lengths stay, and neither is trained again.
@@ -141,19 +148,15 @@ def test_longer_training_goes_on_from_a_shorter_one(settings, train, tmp_path, f
     assert not steps
 
 
-def test_shorter_training_beside_a_longer_one_resumes_too(settings, train, tmp_path, monkeypatch):
+def test_shorter_training_beside_a_longer_one_resumes_too(settings, train, train_until, tmp_path, steps):
     """Its checkpoints must survive beside the longer one's newer ones."""
     settings["training"].update(iterations=10, checkpoint_every=5)
     assert train(settings, "long") == 0
     settings["training"].update(iterations=4, checkpoint_every=100)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(settings) == 75
-    steps = []
-    stop_at(monkeypatch, 3, lambda: steps.append(3))
-    stop_at(monkeypatch, 1, lambda: steps.append(1))
+    assert train_until(2) == 75
+    steps.clear()
     assert train(settings) == 0
-    assert steps == [3]
+    assert steps == [2, 3]
     assert train(settings, "straight", "other") == 0
     assert result(tmp_path / "run") == result(tmp_path / "straight")
 
@@ -186,17 +189,13 @@ def flip_byte(path):
     path.write_bytes(content)
 
 
-def test_damaged_newest_checkpoint(settings, straight, train, tmp_path, folder, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 11, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(settings) == 75
+def test_damaged_newest_checkpoint(settings, straight, train, train_until, tmp_path, folder, capsys):
+    assert train_until(11) == 75
     found = store.find(folder(), "checkpoint", ".pt")
     assert list(found) == [8, 11]
     flip_byte(found[11])
     capsys.readouterr()
-    with monkeypatch.context() as patch:
-        stop_at(patch, 11, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(settings) == 75
+    assert train_until(11) == 75
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
     assert f"{found[11]} is damaged" in warnings[0]
@@ -208,10 +207,8 @@ def test_damaged_newest_checkpoint(settings, straight, train, tmp_path, folder, 
     assert result(tmp_path / "run") == result(straight)
 
 
-def test_all_checkpoints_damaged(settings, straight, train, tmp_path, folder, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 11, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(settings) == 75
+def test_all_checkpoints_damaged(settings, straight, train, train_until, tmp_path, folder, capsys):
+    assert train_until(11) == 75
     for path in store.find(folder(), "checkpoint", ".pt").values():
         path.write_bytes(path.read_bytes()[:1000])
     assert train(settings) == 0
@@ -219,13 +216,12 @@ def test_all_checkpoints_damaged(settings, straight, train, tmp_path, folder, mo
     assert result(tmp_path / "run") == result(straight)
 
 
-def test_damaged_model_is_made_again_without_training(settings, train, tmp_path, folder, monkeypatch, capsys):
+def test_damaged_model_is_made_again_without_training(settings, train, tmp_path, folder, steps, capsys):
     assert train(settings) == 0
     first = result(tmp_path / "run")
     (path,) = store.find(folder(), "model", ".safetensors").values()
     flip_byte(path)
-    steps = []
-    monkeypatch.setattr(state.TrainingState, "update_ema", lambda self: steps.append(self.iteration))
+    steps.clear()
     assert train(settings) == 0
     assert f"{path} is damaged" in capsys.readouterr().err
     assert result(tmp_path / "run") == first
