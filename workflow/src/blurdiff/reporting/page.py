@@ -164,20 +164,20 @@ def sheet_of(images: np.ndarray, text: str) -> markup.Picture:
 def distance_of(table: pd.DataFrame | None, run: str) -> str:
     """The distance of Table 1, "" where there is none."""
     rows = [] if table is None else table[table["run"] == run].to_dict("records")
-    return tables.cell(rows[0], "mean") if rows else ""
+    return tables.cell(rows[0]) if rows else ""
 
 
 def floor_of(table: pd.DataFrame | None, dataset: str) -> str:
     """The same of the data against itself."""
     rows = [] if table is None else table[table["dataset"] == dataset].to_dict("records")
-    return tables.cell({**rows[0], "mean": rows[0]["floor"], "std": rows[0]["floor_std"]}, "mean") if rows else ""
+    return tables.cell(tables.of_floor(rows[0])) if rows else ""
 
 
 def difference_of(table: pd.DataFrame | None, run: str) -> str:
     """A run's distance minus that of no blur, with its interval where there are several seeds; of its own samples,
     which come first."""
     rows = [] if table is None else table[(table["run"] == run) & (table["metric"] == FRECHET)].to_dict("records")
-    return differences.cell(rows[0], rows[0]["seeds"]) if rows else ""
+    return differences.cell(rows[0] | {"pairs": rows[0]["seeds"]}, rows[0]["seeds"]) if rows else ""
 
 
 def broken_of(table: pd.DataFrame | None, run: str) -> str:
