@@ -8,7 +8,6 @@ memory of the jobs), config.yaml and provenance.json. Photographs of a data set 
 """
 
 import argparse
-import csv
 import json
 import platform
 import shutil
@@ -103,7 +102,7 @@ def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
                 path = results / "figures" / f"{name}.{suffix}"
                 if path.exists():
                     keep_figure(path, folder)
-        write_timings(results / "benchmarks", folder / "timings.csv")
+        read_timings(results / "benchmarks").to_csv(folder / "timings.csv", index=False, lineterminator="\n")
         shutil.copyfile(arguments.configfile, folder / "config.yaml")
         write_json(folder / "provenance.json", provenance(config, seeds, arguments))
 
@@ -121,15 +120,6 @@ def keep_figure(path: Path, folder: Path) -> None:
         kept.write_text("\n".join(each.read_text(encoding="utf-8") for each in (kept, path)), encoding="utf-8")
     else:
         shutil.copyfile(path, kept)
-
-
-def write_timings(benchmarks: Path, path: Path) -> None:
-    """One row a job, from the files that Snakemake's `benchmark:` directive writes."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"])
-        for each in read_timings(benchmarks):
-            writer.writerow([each.rule, each.job, each.seconds, each.cpu_seconds, each.memory])
 
 
 def provenance(config: dict, seeds: list[int], arguments: argparse.Namespace) -> dict:

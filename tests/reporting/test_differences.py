@@ -1,34 +1,25 @@
 """results/differences.csv and .md: paired differences and intervals by hand, what has no pair, and what is refused."""
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
 
-from blurdiff.cli import main
-from blurdiff.evaluation.records import STUDY_COLUMNS
-
 
 @pytest.fixture
-def make(tmp_path, capsys):
+def make(make_table):
     """Run the stage; gives (status, rows of the CSV by run and metric, Markdown or the error).
 
     Rows of another sampler than the runs' own have its name in their key as well.
     """
 
     def make(paths, studies=()):
-        output, markdown = tmp_path / "differences.csv", tmp_path / "differences.md"
-        arguments = ["--name=differences", "--evaluations", *paths, f"--output={output}", f"--markdown={markdown}"]
-        arguments += ["--studies", *studies] if studies else []
-        if main(["table", *arguments]):
-            assert not output.exists() and not markdown.exists()
-            return 1, {}, capsys.readouterr().err
+        status, found, text, error = make_table(paths, "differences", studies)
         rows = {}
-        for row in csv.DictReader(output.open()):
+        for row in found:
             other = [] if row["sampler"] == "reverse-diffusion" else [row["sampler"]]
             rows[row["run"], row["metric"], *other] = row
-        return 0, rows, markdown.read_text()
+        return status, rows, text or error
 
     return make
 
@@ -82,21 +73,18 @@ def test_one_seed_has_no_interval(make, write):
     assert "| bedroom_log | bedroom_none | reverse diffusion, 20 steps | 1 | −2.50 | −0.0250 | – |" in text
 
 
-def test_the_samplers_of_the_studies_are_compared_as_well(make, write, tmp_path):
+def test_the_samplers_of_the_studies_are_compared_as_well(make, write, write_study):
     values = {("none", 0): (3, 30), ("none", 1): (3, 40), ("log", 0): (2, 35), ("log", 1): (1, 47)}
-    studies = []
-    for (f_type, seed), found in values.items():
-        studies.append(str(tmp_path / f"{f_type}{seed}.csv"))
-        with open(studies[-1], "w", newline="") as file:
-            writer = csv.DictWriter(file, STUDY_COLUMNS)
-            writer.writeheader()
-            for (sampler, grid, n_steps), value in zip(
-                [("ancestral", "uniform", 5), ("ode-heun", "information", 7)], found, strict=True
-            ):
-                row = dict.fromkeys(STUDY_COLUMNS, 0) | {"run": f"bedroom_{f_type}", "seed": seed, "sampler": sampler}
-                writer.writerow(
-                    row | {"grid": grid, "n_steps": n_steps, "value": value, "n_samples": 96, "metric": "F"}
-                )
+    drawn = [
+        {"sampler": "ancestral", "grid": "uniform", "n_steps": 5},
+        {"sampler": "ode-heun", "grid": "information", "n_steps": 7},
+    ]
+    studies = [
+        write_study(
+            f"bedroom_{f_type}", seed, [how | {"value": value} for how, value in zip(drawn, found, strict=True)]
+        )
+        for (f_type, seed), found in values.items()
+    ]
     assert "seed 1, which has no evaluation here" in make(write("none", [4.0]), studies)[2]
     paths = write("none", [4.0, 6.0]) + write("log", [5.0, 9.0])
     _, rows, text = make(paths, studies)
@@ -109,18 +97,16 @@ def test_the_samplers_of_the_studies_are_compared_as_well(make, write, tmp_path)
     assert "| ODE, Heun, information grid, 7 steps | 2 | +6.00 [−6.71, +18.71] |" in text
 
 
-def test_samplers_that_differ_in_one_option_stay_apart(make, write, tmp_path):
+def test_samplers_that_differ_in_one_option_stay_apart(make, write, write_study):
     """η, and what samplers.csv does not hold, as noise_free_steps: rows of their own, in pairs with their like."""
+    drawn = [("ddim", 0), ("ddim", 1), ("ancestral", 0), ("ancestral", 0)]
     studies = []
     for f_type, values in (("none", (1, 2, 3, 4)), ("log", (11, 22, 33, 44))):
-        studies.append(str(tmp_path / f"{f_type}.csv"))
-        with open(studies[-1], "w", newline="") as file:
-            writer = csv.DictWriter(file, STUDY_COLUMNS)
-            writer.writeheader()
-            drawn = [("ddim", 0), ("ddim", 1), ("ancestral", 0), ("ancestral", 0)]
-            for (sampler, eta), value in zip(drawn, values, strict=True):
-                row = {"run": f"bedroom_{f_type}", "grid": "uniform", "sampler": sampler, "eta": eta, "value": value}
-                writer.writerow(dict.fromkeys(STUDY_COLUMNS, 0) | row | {"n_steps": 5, "n_samples": 96, "metric": "F"})
+        rows = [
+            {"sampler": sampler, "eta": eta, "value": value, "grid": "uniform", "n_steps": 5}
+            for (sampler, eta), value in zip(drawn, values, strict=True)
+        ]
+        studies.append(write_study(f"bedroom_{f_type}", 0, rows))
     text = make(write("none", [4.0]) + write("log", [5.0]), studies)[2]
     for sampler, difference in (("DDIM", 10), ("DDIM η = 1", 20), ("ancestral", 30), ("ancestral", 40)):
         assert f"| {sampler}, 5 steps | 1 | +{difference}.00 |" in text

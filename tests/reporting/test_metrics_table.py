@@ -1,23 +1,12 @@
 """results/metrics.csv and .md: means over seeds, floors, dashes for what is not known, and what is refused."""
 
-import csv
-
 import pytest
 
-from blurdiff.cli import main
 
-
-def make(tmp_path, evaluations):
-    output, markdown = tmp_path / "metrics.csv", tmp_path / "metrics.md"
-    arguments = ["--name=metrics", "--evaluations", *evaluations, f"--output={output}", f"--markdown={markdown}"]
-    status = main(["table", *arguments])
-    return status, list(csv.DictReader(output.open())) if status == 0 else [], markdown
-
-
-def test_rows_and_layout(settings, write_evaluation, tmp_path):
+def test_rows_and_layout(settings, write_evaluation, make_table):
     paths = [write_evaluation(settings(seed=seed), 100.0 * (seed + 1)) for seed in range(2)]
     paths.append(write_evaluation(settings("church"), 500.0))
-    _, rows, markdown = make(tmp_path, paths)
+    _, rows, text, _ = make_table(paths, "metrics")
     assert [(row["dataset"], row["metric"]) for row in rows] == [
         (data, name) for data in ("bedroom", "church") for name in ("frechet", "kernel", "recall")
     ]
@@ -26,13 +15,12 @@ def test_rows_and_layout(settings, write_evaluation, tmp_path):
     numbers = [float(kernel[key]) for key in ("mean", "std", "error", "floor")]
     assert numbers == pytest.approx([1.5, 0.5**0.5, 0.25, 0.5]) and kernel["floor_std"] == ""
     assert (recall["mean"], recall["seeds"]) == ("", "0")
-    text = markdown.read_text()
     assert "| bedroom (synthetic) | bedroom_quartic | 150.00 ± 70.71 | 1.50 ± 0.71 | – |" in text
     assert "| church (synthetic) | church_quartic | 500.00 | 5.00 (0.25) | – |" in text
     assert "| bedroom (synthetic) | floor: data against data | 3.25 ± 0.50 | 0.500 | – |" in text
 
 
-def test_a_number_that_is_none_is_refused(settings, write_evaluation, tmp_path, capsys):
+def test_a_number_that_is_none_is_refused(settings, write_evaluation, make_table):
     path = write_evaluation(settings(), 5.0, others={"kernel": {"value": "7"}})
-    assert make(tmp_path, [path])[0] == 1
-    assert "value of kernel" in capsys.readouterr().err and not (tmp_path / "metrics.csv").exists()
+    status, _, _, error = make_table([path], "metrics")
+    assert status == 1 and "value of kernel" in error

@@ -148,12 +148,9 @@ def test_jobs_of_other_configs_do_not_count(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("s\th:m:s\tmax_rss\tcpu_time\n1.5\t0:00:01\tNA\t-\n")
     found = timings.of_config(timings.read_timings(tmp_path), {"d": {}}, ["a.seed0"])
-    assert [(one.rule, one.job) for one in found] == [
-        ("preprocess", "d/3"),
-        ("sample", "a.seed0.12"),
-        ("train", "a.seed0"),
-    ]
-    assert found[0][2:] == (1.5, None, None)
+    jobs = [["preprocess", "d/3"], ["sample", "a.seed0.12"], ["train", "a.seed0"]]
+    assert found[["rule", "job"]].values.tolist() == jobs
+    assert found["seconds"].tolist() == [1.5] * 3 and found[["cpu_seconds", "max_rss_mb"]].isna().all(axis=None)
 
 
 def test_every_figure_and_table_has_its_chapter():

@@ -26,6 +26,22 @@ def write(settings, write_evaluation):
     return write
 
 
+@pytest.fixture
+def draw(settings, runs_with_files):
+    """The figure and caption of evaluations, whose runs have files."""
+
+    def draw(evaluations):
+        runs = []
+        for one in evaluations:
+            process = {key: one["made_with"][f"process.{key}"] for key in ("prediction", "snr_tilt", "snr_shift")}
+            runs.append(settings(one["dataset"], **NO_BLUR, seed=one["seed"], **process) | {"run": one["run"]})
+        files = runs_with_files(runs)
+        samples, images = [np.load(path)["arr_0"] for path in files["samples"]], map(np.load, files["images"])
+        return tilt.draw(tilt.summarise(evaluations), list(map(complete_settings, runs)), samples, list(images))
+
+    return draw
+
+
 def test_differences_are_to_no_tilt_with_the_same_shift_and_seed(write):
     evaluations = write(
         {(0.0, 0.0): [10.0, 14.0], (-1.0, 0.0): [7.0, 13.0], (0.0, 2.0): [5.0, 6.0], (1.0, 2.0): [4, 7]}
@@ -89,33 +105,22 @@ def test_the_order_in_which_octaves_are_lost(settings, p, order, basis):
         assert np.ptp(lost) <= 1
 
 
-def test_data_sets_may_have_shifts_of_their_own(settings, write_evaluation, runs_with_files):
-    runs = [settings(dataset, **NO_BLUR, snr_tilt=p, snr_shift=shift) for dataset, shift in (("a", 0.0), ("b", 3.0))
-            for p in (0.0, 1.0)]  # fmt: skip
-    runs = [complete_settings(run | {"run": f"{run['dataset']}{k}"}) for k, run in enumerate(runs)]
-    evaluations = [tables.read_evaluation(write_evaluation(run.as_dict(), 5.0)) for run in runs]
-    files = runs_with_files([run.as_dict() for run in runs])
-    samples, images = ([np.load(path) for path in files[name]] for name in ("samples", "images"))
-    figure, caption = tilt.draw(tilt.summarise(evaluations), runs, [each["arr_0"] for each in samples], images)
+def test_data_sets_may_have_shifts_of_their_own(settings, write_evaluation, draw):
+    runs = [
+        settings(dataset, **NO_BLUR, snr_tilt=p, snr_shift=shift) | {"run": f"{dataset}{p}"}
+        for dataset, shift in (("a", 0.0), ("b", 3.0))
+        for p in (0.0, 1.0)
+    ]
+    figure, caption = draw([tables.read_evaluation(write_evaluation(run, 5.0)) for run in runs])
     assert "δ = 0 or 3" in caption
     assert all(axes.get_lines() for axes in figure.axes)
 
 
-def test_the_figure_has_a_panel_for_each_prediction(settings, write, runs_with_files):
+def test_the_figure_has_a_panel_for_each_prediction(write, draw):
     values = {(0.0, 0.0): [10.0, 14.0], (-1.0, 0.0): [7.0, 13.0], (0.0, 2.0): [5.0, 6.0]}
     none = {"error": None, "floor_mean": None, "floor_std": None}
     others = {"precision": {"value": 0.5, **none}, "recall": {"value": None, **none}}
-    evaluations = write(values, others=others) + write(values, prediction="v", others=others)
-    runs = []
-    for one in evaluations:
-        run = settings(**NO_BLUR, seed=one["seed"], prediction=one["prediction"],
-                       snr_tilt=one["made_with"]["process.snr_tilt"],
-                       snr_shift=one["made_with"]["process.snr_shift"])  # fmt: skip
-        runs.append(complete_settings(run | {"run": one["run"]}))
-    files = runs_with_files([run.as_dict() for run in runs])
-    samples = [np.load(path)["arr_0"] for path in files["samples"]]
-    images = [np.load(path) for path in files["images"]]
-    figure, caption = tilt.draw(tilt.summarise(evaluations), runs, samples, images)
+    figure, caption = draw(write(values, others=others) + write(values, prediction="v", others=others))
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert list(panels)[:2] == ["bedroom (synthetic)\nepsilon", "bedroom (synthetic)\nv"]
     line = panels["bedroom (synthetic)\nepsilon"].get_lines()[0]

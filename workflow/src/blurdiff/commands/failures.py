@@ -25,9 +25,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from blurdiff.evaluation.records import read_evaluation
     from blurdiff.evaluation.spectrum import power_of_data
-    from blurdiff.reporting import failures, inputs, labels, samplers, style, tables
+    from blurdiff.reporting import failures, inputs, labels, samplers
     from blurdiff.runtime.arrays import read_npz
-    from blurdiff.runtime.files import write_text
 
     runs = labels.read_runs(arguments.settings)
     paths = {name: getattr(arguments, name) for name in ("evaluations", "samples", "images", "studies", "drawn")}
@@ -45,10 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
             settings, read_evaluation(evaluation), inputs.read_samples(samples, settings), octaves[images], study,
             read_npz(drawn, ("images",), "delete it and run again")["images"],
         )  # fmt: skip
-    with style.style(labels.own_texts(runs)):
-        figure, caption = failures.draw(rows, runs)
-        table = pd.DataFrame(rows)[list(failures.COLUMNS)]
-        tables.write_csv(table, arguments.csv, digits=6)
-        style.save(figure, arguments.output, arguments.pdf, "blurdiff failures")
-    write_text(arguments.markdown, failures.render(rows, runs))
-    write_text(arguments.caption, caption + "\n")
+    table = pd.DataFrame(rows, columns=failures.COLUMNS)
+    outputs.write(
+        arguments, runs, "failures", failures.draw, rows, runs, table=table, digits=6, text=failures.render(rows, runs)
+    )

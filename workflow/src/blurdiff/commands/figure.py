@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{' '.join(outputs)}: not the files of {arguments.name}; give {wanted}")
     runs = labels.read_runs(arguments.settings)
     options = {name: getattr(arguments, name) for name in figure.options}
-    read = inputs.read_inputs(figure, vars(arguments), runs)
+    first = None if figure.all_samples else inputs.FIRST_SAMPLES
+    read = inputs.read_inputs(figure.inputs, vars(arguments), runs, first)
     counts = inputs.read_counts(arguments.manifests, runs)
     with style.style(labels.own_texts(runs)):
         drawn, caption = figures.function(figure.draw)(runs, **read, **options)

@@ -15,13 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write table, figure and caption; nothing when an input is bad."""
-    from blurdiff.reporting import labels, samplers, style, tables
-    from blurdiff.runtime.files import write_text
+    from blurdiff.reporting import labels, samplers
 
     runs = labels.read_runs(arguments.settings)
     table = samplers.read_studies(arguments.studies, runs)
-    with style.style(labels.own_texts(runs)):
-        figure, caption = samplers.draw(table, runs)
-        tables.write_csv(table, arguments.csv)
-        style.save(figure, arguments.output, arguments.pdf, "blurdiff samplers")
-    write_text(arguments.caption, caption + "\n")
+    outputs.write(arguments, runs, "samplers", samplers.draw, table, runs, table=table)

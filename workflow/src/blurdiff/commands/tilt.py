@@ -18,19 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write table, figure and caption; nothing when an input is bad."""
-    from blurdiff.reporting import inputs, labels, style, tables, tilt
-    from blurdiff.runtime.files import write_text
+    from blurdiff.reporting import inputs, labels, tables, tilt
 
     runs = labels.read_runs(arguments.settings)
-    paths = {name: getattr(arguments, name) for name in ("evaluations", "samples", "images")}
-    inputs.check_counts(list(paths), paths, runs)
-    evaluations = [tables.read_own(path, run) for path, run in zip(arguments.evaluations, runs, strict=True)]
-    table = tilt.summarise(evaluations, tables.study_evaluations(arguments.studies, evaluations))
-    samples = [inputs.read_samples(path, run) for path, run in zip(arguments.samples, runs, strict=True)]
-    images = [inputs.read_images(path, run) for path, run in zip(arguments.images, runs, strict=True)]
-    with style.style(labels.own_texts(runs)):
-        figure, caption = tilt.draw(table, runs, samples, images)
-        tables.write_csv(table[tilt.COLUMNS], arguments.csv, digits=10)
-        style.save(figure, arguments.output, arguments.pdf, "blurdiff tilt")
-    write_text(arguments.markdown, tilt.render(table))
-    write_text(arguments.caption, caption + "\n")
+    read = inputs.read_inputs(("evaluations", "samples", "images"), vars(arguments), runs)
+    table = tilt.summarise(read["evaluations"], tables.study_evaluations(arguments.studies, read["evaluations"]))
+    outputs.write(
+        arguments, runs, "tilt", tilt.draw, table, runs, read["samples"], read["images"],
+        table=table[tilt.COLUMNS], digits=10, text=tilt.render(table),
+    )  # fmt: skip

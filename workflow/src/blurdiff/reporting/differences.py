@@ -4,13 +4,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from blurdiff.config.made import STRIPS
 from blurdiff.errors import UserError
-from blurdiff.evaluation.metrics import METRICS, label
 from blurdiff.reporting import labels, metrics, tables
 from blurdiff.reporting.samplers import method_label
 
@@ -36,14 +34,15 @@ def make(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = 
         for group in groups:
             if is_without_blur(group[0]):
                 continue
-            found = compare(group, partners_of(group[0], groups))
-            rows += [row | {"drawn": number} for row in found]
-            if not found:
+            if partner := partner_of(group, groups):
+                rows += [row | {"drawn": number} for row in compare(group, partner)]
+            else:
                 left_out.append(group[0]["run"])
-    left_out = labels.distinct(left_out)
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "drawn"])
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "drawn", "pairs", "deviation"])
+    # Of a run's own numbers nothing is told here: what is counted and deviates are the differences.
+    table = table.assign(seeds=table["pairs"], std=table["deviation"])
     table = table.astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
-    return table[COLUMNS], render(table, left_out)
+    return table[COLUMNS], render(table, labels.distinct(left_out))
 
 
 def is_without_blur(run: Mapping) -> bool:
@@ -56,11 +55,17 @@ def setting(run: Mapping, key: str) -> Any:
     return (run.get("made_with") or {}).get(key)
 
 
-def partners_of(run: Mapping, groups: Sequence[Sequence[Mapping]]) -> list[Sequence[Mapping]]:
-    """The runs that a run may be compared with, those first that know as much of the images as it does."""
-    partners = [one for one in groups if is_without_blur(one[0]) and shared(one[0]) == shared(run)]
-    tilted = [setting(one, "process.snr_tilt") is not None for one in (run, *(one[0] for one in partners))]
-    return [one for _, one in sorted(zip(tilted[1:], partners, strict=True), key=lambda pair: pair[0] != tilted[0])]
+def partner_of(group: Sequence[Mapping], groups: Sequence[Sequence[Mapping]]) -> Sequence[Mapping]:
+    """The run without blur that a run is compared with, of those that share a seed with it: the first that knows as
+    much of the images as it does, or else the first; () if there is none."""
+    run, seeds = group[0], {one["seed"] for one in group}
+    partners = [
+        one
+        for one in groups
+        if is_without_blur(one[0]) and shared(one[0]) == shared(run) and seeds & {other["seed"] for other in one}
+    ]
+    tilted = setting(run, "process.snr_tilt") is not None
+    return next(iter(sorted(partners, key=lambda one: (setting(one[0], "process.snr_tilt") is not None) != tilted)), ())
 
 
 def shared(evaluation: Mapping, may_differ: Collection[str] = MAY_DIFFER) -> dict:
@@ -71,53 +76,37 @@ def shared(evaluation: Mapping, may_differ: Collection[str] = MAY_DIFFER) -> dic
     return {"dataset": evaluation["dataset"], "resolution": evaluation["resolution"], **settings}
 
 
-def compare(group: Sequence[Mapping], partners: Sequence[Sequence[Mapping]]) -> list[dict]:
-    """The rows of a run, given its seeds' evaluations and those of runs without blur; the first with a seed of it."""
-    own = {one["seed"]: metrics.scores(one) for one in group}
-    for partner in partners:
-        other = {one["seed"]: metrics.scores(one) for one in partner}
-        pairs = [(own[seed], other[seed]) for seed in own if seed in other]
-        if pairs:
-            about = {key: group[0][key] for key in COLUMNS if key in group[0]} | {"against": partner[0]["run"]}
-            about |= {key: setting(group[0], f"sampling.{key}") for key in ("grid", "eta")}
-            network = group[0]["network"]
-            return [
-                about
-                | {"metric": name, "name": label(name, network), "better": METRICS[name].better}
-                | interval([difference(*(one.get(name, {}).get("value") for one in pair)) for pair in pairs])
-                for name in pairs[0][0]
-            ]
-    return []
+def compare(group: Sequence[Mapping], partner: Sequence[Mapping]) -> list[dict]:
+    """The rows of a run (metrics.rows_of), each with what it is against and the `interval` of the paired differences,
+    given its seeds' evaluations and those of its partner; these may be none."""
+    others = {row["metric"]: row["values"] for row in (metrics.rows_of(partner) if partner else [])}
+    about = {key: setting(group[0], f"sampling.{key}") for key in ("grid", "eta")}
+    about["against"] = partner[0]["run"] if partner else None
+    nothing = pd.Series(dtype=float)
+    return [
+        row | about | interval(row["values"] - others.get(row["metric"], nothing)) for row in metrics.rows_of(group)
+    ]
 
 
-def difference(own: float | None, other: float | None) -> float:
-    """own − other, NaN where one is not known."""
-    return math.nan if own is None or other is None else own - other
-
-
-def interval(differences: Sequence[float]) -> dict[str, float]:
+def interval(differences: pd.Series) -> dict[str, float]:
     """Number, mean and deviation of what is known of the pairs' differences, and the ends of Student's t interval."""
-    known = np.array([one for one in differences if not math.isnan(one)])
-    n, mean = len(known), known.mean() if len(known) else math.nan
-    std = known.std(ddof=1) if n > 1 else math.nan
-    half = stdtrit(n - 1, (1 + LEVEL) / 2) * std / math.sqrt(n) if n > 1 else math.nan
-    return {"seeds": n, "difference": mean, "std": std, "low": mean - half, "high": mean + half}
+    known = differences.dropna()
+    n, mean, deviation = len(known), known.mean(), known.std()
+    half = stdtrit(n - 1, (1 + LEVEL) / 2) * deviation / math.sqrt(n) if n > 1 else math.nan
+    return {"pairs": n, "difference": mean, "deviation": deviation, "low": mean - half, "high": mean + half}
 
 
 def render(table: pd.DataFrame, left_out: Sequence[str]) -> str:
     """Markdown: a caption, and a line for each run and sampler (column `drawn`), a column for each metric."""
-    shown = table.drop_duplicates("metric")
-    better = {"lower": "↓", "higher": "↑"}
-    names = [f"{one['name']} {better[one['better']]}" for one in records(shown)]
-    lines = [["data", "run", "against", "sampler", "seeds", *names]]
-    lines.append(["---", "---", "---", "---", "---:", *["---:"] * len(shown)])
+    shown, lines = metrics.heads(table), []
     for (_, run), part in table.groupby(["drawn", "run"], sort=False):
-        own = {one["metric"]: one for one in records(part)}
-        first, seeds = part.iloc[0], part["seeds"].max()
+        first, seeds = part.iloc[0], part["pairs"].max()
+        own = {row["metric"]: cell(row, seeds) for row in part.to_dict("records")}
         about = [labels.data_label(first), run, first["against"], sampler_label(first), str(seeds)]
-        lines.append([*map(labels.markdown, about), *(cell(own.get(name), seeds) for name in shown["metric"])])
-    body = "".join(f"| {' | '.join(line)} |\n" for line in lines) if len(table) else ""
-    return f"{caption(table, left_out)}\n" + (f"\n{body}" if body else "")
+        lines.append([*map(labels.markdown, about), *(own.get(metric, "–") for metric in shown)])
+    heads = ["data", "run", "against", "sampler", "seeds", *shown.values()]
+    body = f"\n{labels.table(heads, 1 + len(shown), lines)}" if lines else ""
+    return f"{caption(table, left_out)}\n{body}"
 
 
 def sampler_label(row: Mapping) -> str:
@@ -125,18 +114,14 @@ def sampler_label(row: Mapping) -> str:
     return f"{method_label(row)}, {labels.either([row['n_steps']])} steps"
 
 
-def records(table: pd.DataFrame) -> list[dict]:
-    return table.to_dict("records")
-
-
-def cell(row: Mapping | None, seeds: int) -> str:
-    """The difference and its interval; a dash for none, and how many seeds where they are fewer than the run's."""
-    if row is None or not row["seeds"]:
+def cell(row: Mapping, seeds: int) -> str:
+    """The difference and its interval; a dash for none, and how many pairs where they are fewer than these seeds."""
+    if not row["pairs"]:
         return "–"
     known = [row[key] for key in ("difference", "low", "high") if not math.isnan(row[key])]
     mean, *ends = (signed(value, like=max(known, key=abs)) for value in known)
     brackets = [f"[{', '.join(ends)}]"] if ends else []
-    fewer = [f"({row['seeds']} of {seeds} seeds)"] if row["seeds"] < seeds else []
+    fewer = [f"({row['pairs']} of {seeds} seeds)"] if row["pairs"] < seeds else []
     return " ".join([mean, *brackets, *fewer])
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from blurdiff.config import made
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
-from blurdiff.reporting.figures import INPUTS, Figure, function
+from blurdiff.reporting.figures import INPUTS, function
 from blurdiff.runtime import arrays
 from blurdiff.runtime.files import read_json
 
@@ -27,17 +27,18 @@ class Strips(NamedTuple):
     x0: np.ndarray  # float32 (K, n, R, R, 3), the prediction of x_0 from x_i
 
 
-def read_inputs(figure: Figure, paths: Mapping[str, Sequence[str]], runs: Sequence[Mapping]) -> dict[str, list]:
-    """{input: what each run's file holds} for every input of the figure.
+def read_inputs(
+    names: Sequence[str], paths: Mapping[str, Sequence[str]], runs: Sequence[Mapping], first: int | None = None
+) -> dict[str, list]:
+    """{input: what each run's file holds} for these of INPUTS; of samples only the `first`, if given.
 
     `paths` has one path for each run by input. Raises UserError when there are more or fewer, or a file is bad.
     """
-    check_counts(figure.inputs, paths, runs)
+    check_counts(names, paths, runs)
     read = {}
-    for name in figure.inputs:
-        reader = function(INPUTS[name].read)
-        first = {"first": FIRST_SAMPLES} if name == "samples" and not figure.all_samples else {}
-        read[name] = [reader(path, run, **first) for path, run in zip(paths[name], runs, strict=True)]
+    for name in names:
+        reader, some = function(INPUTS[name].read), {"first": first} if name == "samples" else {}
+        read[name] = [reader(path, run, **some) for path, run in zip(paths[name], runs, strict=True)]
     return read
 
 

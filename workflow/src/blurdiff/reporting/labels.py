@@ -51,6 +51,12 @@ def markdown(text: str) -> str:
     return re.sub(r"[\\`*{}\[\]<>&|$^~#]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", one_line(text))
 
 
+def table(heads: Sequence[str], numbers: int, lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; its last `numbers` columns are of numbers. Cells are Markdown."""
+    rule = ["---"] * (len(heads) - numbers) + ["---:"] * numbers
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heads, rule, *lines))
+
+
 def data_label(settings: Mapping) -> str:
     """A data set's label; synthetic data is always called so."""
     label = one_line(settings["label"])

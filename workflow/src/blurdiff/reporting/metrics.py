@@ -11,6 +11,7 @@ from blurdiff.reporting import labels, tables
 
 ABOUT_RUN = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "network",
              "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler"]  # fmt: skip
+COLUMNS = [*ABOUT_RUN, "metric", "name", "better", "seeds", "mean", "std", "error", "floor", "floor_std"]
 ABOUT_SCORE = ["value", "error", "floor_mean", "floor_std"]
 
 
@@ -33,54 +34,55 @@ def scores(evaluation: Mapping) -> dict[str, dict]:
     return {name: own[name] for name in METRICS if name in own}
 
 
+def rows_of(group: Sequence[Mapping]) -> list[dict]:
+    """A row for each metric of a run, given the evaluations of its seeds: what these say of the run, mean and deviation
+    of its numbers, their standard error and floor; `values` has the number of each seed that has one."""
+    first, rows = group[0], []
+    found = {one["seed"]: scores(one) for one in group}
+    for name in found[first["seed"]]:
+        own = pd.DataFrame([one.get(name, {}) for one in found.values()], found, ABOUT_SCORE, dtype=float)
+        values = own["value"].dropna()
+        rows.append(
+            {**first, "metric": name, "name": label(name, first["network"]), "better": METRICS[name].better}
+            | {"seeds": len(values), "mean": values.mean(), "std": values.std(), "values": values}
+            | {"error": (own["error"] ** 2).mean() ** 0.5}
+            | {"floor": own["floor_mean"].iloc[0], "floor_std": own["floor_std"].iloc[0]}
+        )
+    return rows
+
+
 def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:
     """A row for each run and metric, seeds averaged; `error` is the standard error of one seed's number.
 
     Raises UserError for evaluations that cannot stand in one table, as Table 1 does.
     """
-    rows = []
-    for group in tables.group_runs(evaluations).values():
-        each = [scores(one) for one in group]
-        for name in each[0]:
-            own = pd.DataFrame([one.get(name, {}) for one in each], columns=ABOUT_SCORE, dtype=float)
-            rows.append(
-                {key: group[0][key] for key in ABOUT_RUN}
-                | {"metric": name, "name": label(name, group[0]["network"]), "better": METRICS[name].better}
-                | {"seeds": int(own["value"].count()), "mean": own["value"].mean(), "std": own["value"].std(ddof=1)}
-                | {"error": (own["error"] ** 2).mean() ** 0.5}
-                | {"floor": own["floor_mean"].iloc[0], "floor_std": own["floor_std"].iloc[0]}
-            )
-    return pd.DataFrame(rows).astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
+    rows = [row for group in tables.group_runs(evaluations).values() for row in rows_of(group)]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
+
+
+def heads(table: pd.DataFrame) -> dict[str, str]:
+    """How the metrics of a table are called above its columns, and which way is better."""
+    shown = table.drop_duplicates("metric")
+    arrows = shown["better"].map({"lower": "↓", "higher": "↑"})
+    return dict(zip(shown["metric"], shown["name"] + " " + arrows, strict=True))
 
 
 def render(table: pd.DataFrame) -> str:
     """Markdown: for each data set the runs and its floor, a column for each metric, and a caption above."""
-    shown = table.drop_duplicates("metric")
-    better = {"lower": "↓", "higher": "↑"}
-    lines = [["data", "run", *(f"{row['name']} {better[row['better']]}" for row in shown.to_dict("records"))]]
-    lines.append(["---", "---", *["---:"] * len(shown)])
-    for dataset in dict.fromkeys(table["dataset"]):
-        part = table[table["dataset"] == dataset]
+    shown, lines = heads(table), []
+    for _, part in table.groupby("dataset", sort=False):
         data = labels.markdown(labels.data_label(part.iloc[0]))
-        for run in dict.fromkeys(part["run"]):
-            own = part[part["run"] == run].set_index("metric")
-            lines.append([data, labels.markdown(run), *(cell(own, name) for name in shown["metric"])])
-        floor = part.drop_duplicates("metric").set_index("metric")
-        floor = floor.assign(mean=floor["floor"], std=floor["floor_std"], error=float("nan"))
-        if floor["mean"].notna().any():
-            lines.append([data, "floor: data against data", *(cell(floor, name) for name in shown["metric"])])
-    return f"{caption(table)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def cell(own: pd.DataFrame, name: str) -> str:
-    """Mean ± deviation over seeds; of one seed the number, with its standard error in parentheses; a dash for none."""
-    if name not in own.index or pd.isna(own.at[name, "mean"]):
-        return "–"
-    row = own.loc[name]
-    if not pd.isna(row["std"]):
-        return f"{tables.decimals(row['mean'])} ± {tables.decimals(row['std'], like=row['mean'])}"
-    error = "" if pd.isna(row["error"]) else f" ({tables.decimals(row['error'], like=row['mean'])})"
-    return tables.decimals(row["mean"]) + error
+        rows = [(labels.markdown(row["run"]), row["metric"], row) for row in part.to_dict("records")]
+        if part["floor"].notna().any():
+            rows += [
+                ("floor: data against data", row["metric"], tables.of_floor(row))
+                for row in part.drop_duplicates("metric").to_dict("records")
+            ]
+        cells: dict[str, dict[str, str]] = {}
+        for name, metric, row in rows:
+            cells.setdefault(name, {})[metric] = tables.cell(row)
+        lines += [[data, name, *(own.get(metric, "–") for metric in shown)] for name, own in cells.items()]
+    return f"{caption(table)}\n\n{labels.table(['data', 'run', *shown.values()], len(shown), lines)}"
 
 
 def caption(table: pd.DataFrame) -> str:

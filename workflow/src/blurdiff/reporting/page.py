@@ -140,16 +140,17 @@ def data_cards(config: Mapping, runs: Sequence[Settings], missing: list[str]) ->
         _, cards = found.setdefault(run.dataset, (labels.data_label(run), []))
         if not cards and (results / images).exists():
             sheet = sheet_of(inputs.read_images(results / images, run), f"images of {labels.data_label(run)}")
-            cards.append(Card("the data itself", sheet, floor_of(scores, run.dataset)))
+            floor = row_of(scores, dataset=run.dataset)
+            cards.append(Card("the data itself", sheet, tables.cell(tables.of_floor(floor)) if floor else ""))
         if (results / samples).exists():
             drawn = inputs.read_samples(results / samples, run, first=SHEET**2)
             sheet = sheet_of(drawn, f"samples of {run.run}")
-            cards.append(
-                Card(
-                    name, sheet, distance_of(scores, run.run), difference_of(pairs, run.run),
-                    broken_of(failures if run.run in studied else None, run.run), run.run,
-                )
-            )  # fmt: skip
+            score, pair = row_of(scores, run=run.run), row_of(pairs, run=run.run, metric=FRECHET)
+            against = differences.cell(pair | {"pairs": pair["seeds"]}, pair["seeds"]) if pair else ""
+            failure = row_of(failures if run.run in studied else None, run=run.run)
+            share = failure["saturated"] if failure else 0.0
+            broken = f"{share:.0%} black, white or one colour" if share >= SATURATED else ""
+            cards.append(Card(name, sheet, tables.cell(score) if score else "", against, broken, run.run))
         missing += [path for path in (images, samples) if not (results / path).exists() and path not in missing]
     return list(found.values())
 
@@ -161,29 +162,13 @@ def sheet_of(images: np.ndarray, text: str) -> markup.Picture:
     return markup.picture_of(mosaic.mosaic(grid, factor, factor), text)
 
 
-def distance_of(table: pd.DataFrame | None, run: str) -> str:
-    """The distance of Table 1, "" where there is none."""
-    rows = [] if table is None else table[table["run"] == run].to_dict("records")
-    return tables.cell(rows[0], "mean") if rows else ""
-
-
-def floor_of(table: pd.DataFrame | None, dataset: str) -> str:
-    """The same of the data against itself."""
-    rows = [] if table is None else table[table["dataset"] == dataset].to_dict("records")
-    return tables.cell({**rows[0], "mean": rows[0]["floor"], "std": rows[0]["floor_std"]}, "mean") if rows else ""
-
-
-def difference_of(table: pd.DataFrame | None, run: str) -> str:
-    """A run's distance minus that of no blur, with its interval where there are several seeds; of its own samples,
-    which come first."""
-    rows = [] if table is None else table[(table["run"] == run) & (table["metric"] == FRECHET)].to_dict("records")
-    return differences.cell(rows[0], rows[0]["seeds"]) if rows else ""
-
-
-def broken_of(table: pd.DataFrame | None, run: str) -> str:
-    """Whether a run's own samples, which come first in failures.csv, are saturated."""
-    share = 0.0 if table is None else next(iter(table[table["run"] == run]["saturated"]), 0.0)
-    return f"{share:.0%} black, white or one colour" if share >= SATURATED else ""
+def row_of(table: pd.DataFrame | None, **wanted: str) -> dict | None:
+    """The first row of a table that has these values; None if there is none, or no table. Of the rows of a run, the
+    first is that of its own samples."""
+    if table is None:
+        return None
+    chosen = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    return chosen.iloc[:1].to_dict("records")[0] if len(chosen) else None
 
 
 def facts(results: Path, runs: Sequence[Settings]) -> dict[str, str]:
@@ -215,19 +200,19 @@ def times(results: Path, config: Mapping, runs: Sequence[Settings]) -> dict[str,
 
     Training counts by history.csv, which knows the time of a model that was resumed or found in the store.
     """
-    models = [f"{run.run}.seed{run.seed}" for run in runs]
+    models = {f"{run.run}.seed{run.seed}": history_seconds(results, run) for run in runs}
     jobs = timings.of_config(timings.read_timings(results / "benchmarks"), config["datasets"], models)
-    trained = {model: history_seconds(results, run) for model, run in zip(models, runs, strict=True)}
+    trained = jobs["job"].map(models).astype(float).where(jobs["rule"] == "train")
+    jobs = jobs.assign(seconds=trained.fillna(jobs["seconds"]))
     rows, total, longest = [], 0.0, (0.0, "")
     for rule, words in timings.STAGES.items():
-        own = [one for one in jobs if one.rule == rule]
-        seconds = [trained.get(one.job) or one.seconds or 0.0 if rule == "train" else one.seconds or 0.0 for one in own]
-        if own:
-            cpu, memory = sum(one.cpu_seconds or 0 for one in own), max(one.memory or 0 for one in own)
-            rows.append([words, f"{len(own)}", f"{sum(seconds):,.0f}", f"{max(seconds):,.0f}", f"{cpu:,.0f}",
-                         f"{memory:,.0f}"])  # fmt: skip
-            total += sum(seconds)
-            longest = max(longest, (max(seconds), words))
+        own = jobs[jobs["rule"] == rule]
+        if len(own):
+            sums, most = own.sum(numeric_only=True), own.max(numeric_only=True).fillna(0)
+            numbers = (sums["seconds"], most["seconds"], sums["cpu_seconds"], most["max_rss_mb"])
+            rows.append([words, f"{len(own)}", *(f"{each:,.0f}" for each in numbers)])
+            total += sums["seconds"]
+            longest = max(longest, (most["seconds"], words))
     if not rows:
         return {}
     heads = ["stage", "jobs", "seconds", "longest job", "processor seconds", "memory (MB)"]

@@ -32,6 +32,7 @@ ROW_KEYS = [key for key in RUN_KEYS if key != "seed"]
 COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "prediction",
            "metric", "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler", "seeds", "mean",
            "std", "paper", "floor", "floor_std", "floor_n"]  # fmt: skip
+FLOOR = ("", "floor: data against data", "")  # the row of the data itself, as `row_keys` has it
 # What one data set's evaluations must agree in to stand in one column.
 SAME_IN_DATASET = ("n_samples", "n_reference", "resolution", "floor_mean")
 SAME_EVERYWHERE = ("metric", "network", "weights_sha256", "input_size")
@@ -190,34 +191,25 @@ def paper_value(run: Mapping) -> float | None:
 
 def render(table: pd.DataFrame) -> str:
     """The table in the paper's layout, as Markdown: rows f(N) and f_type, columns data sets, a caption above."""
-    datasets = list(dict.fromkeys(table["dataset"]))
     header, columns = ["f(N)", "f_type"], []
-    for dataset in datasets:
-        part = table[table["dataset"] == dataset]
+    for dataset, part in table.groupby("dataset", sort=False):
         columns.append((dataset, "mean"))
         header.append(f"{labels.markdown(labels.data_label(part.iloc[0]))}: {part.iloc[0]['metric']}")
         if part["paper"].notna().any():
             columns.append((dataset, "paper"))
             header.append(f"paper: FID-10K, LSUN {labels.markdown(dataset)}{not_comparable(part)}")
-    lines = [header, ["---", "---", *["---:"] * len(columns)]]
-    keys = row_keys(table)
-    for key in sorted(dict.fromkeys(keys), key=lambda key: key[2] != ""):  # the paper's own rows first
-        f_N, f_type, variant = key
-        cells = {row["dataset"]: row for row, own in zip(table.to_dict("records"), keys, strict=True) if own == key}
-        lines.append(
-            [f_N, ", ".join(filter(None, [f_type, variant])), *(cell(cells.get(d), what) for d, what in columns)]
-        )
-    if table["floor"].notna().any():
-        floors = {
-            row["dataset"]: {**row, "mean": row["floor"], "std": row["floor_std"]} for row in table.to_dict("records")
-        }
-        row = [
-            "",
-            "floor: data against data",
-            *(cell(floors[d], what) if what == "mean" else "" for d, what in columns),
-        ]
-        lines.append(row)
-    return f"{caption(table)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    keys, texts = row_keys(table), {}
+    for key, row in zip(keys, table.to_dict("records"), strict=True):
+        texts[key, row["dataset"]] = {"mean": cell(row), "paper": cell({"mean": row["paper"], "std": math.nan})}
+        texts[FLOOR, row["dataset"]] = {"mean": cell(of_floor(row)), "paper": ""}
+    shown = sorted(dict.fromkeys(keys), key=lambda key: key[2] != "")  # the paper's own rows first
+    shown += [FLOOR] * int(table["floor"].notna().any())
+    lines = [
+        [f_N, ", ".join(filter(None, words)), *(texts.get((key, data), {}).get(what, "–") for data, what in columns)]
+        for key in shown
+        for f_N, *words in [key]
+    ]
+    return f"{caption(table)}\n\n{labels.table(header, len(columns), lines)}"
 
 
 def row_keys(table: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -238,13 +230,21 @@ def row_keys(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     ]
 
 
-def cell(row: Mapping | None, what: str) -> str:
-    """A cell: the paper's value, or our mean ± standard deviation where there is one; a dash for none."""
-    if row is None or pd.isna(row[what]):
+def cell(row: Mapping) -> str:
+    """Mean ± deviation over seeds; of one seed the number, in parentheses its standard error where there is one; a dash
+    for none."""
+    mean = row["mean"]
+    if pd.isna(mean):
         return "–"
-    if what == "paper" or pd.isna(row["std"]):
-        return decimals(row[what])
-    return f"{decimals(row['mean'])} ± {decimals(row['std'], like=row['mean'])}"
+    if not pd.isna(row["std"]):
+        return f"{decimals(mean)} ± {decimals(row['std'], like=mean)}"
+    error = row.get("error", math.nan)
+    return decimals(mean) if pd.isna(error) else f"{decimals(mean)} ({decimals(error, like=mean)})"
+
+
+def of_floor(row: Mapping) -> dict:
+    """What a row says of the data itself in place of samples."""
+    return {**row, "mean": row["floor"], "std": row["floor_std"], "error": math.nan}
 
 
 def decimals(value: float, like: float | None = None) -> str:

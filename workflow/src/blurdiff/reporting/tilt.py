@@ -15,15 +15,15 @@ from blurdiff.config.settings import Settings
 from blurdiff.diffusion import families
 from blurdiff.diffusion.timesteps import snr_crossings
 from blurdiff.errors import UserError
-from blurdiff.evaluation.metrics import FRECHET, METRICS, label
+from blurdiff.evaluation.metrics import FRECHET, METRICS
 from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
-from blurdiff.reporting import labels, metrics, tables
-from blurdiff.reporting.differences import cell, difference, interval, sampler_label, setting, shared
+from blurdiff.reporting import labels, tables
+from blurdiff.reporting.differences import cell, compare, interval, sampler_label, setting, shared
 from blurdiff.reporting.style import GREY, OTHER_LOOKS, SCHEDULE_LOOKS, TEXT_WIDTH, line_style
 
-ABOUT = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
-         "eta", "n_steps", "n_samples"]  # fmt: skip
-COLUMNS = [*ABOUT, "metric", "name", "better", "seeds", "mean", "std", "against", "pairs", "difference", "low", "high"]
+COLUMNS = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
+           "eta", "n_steps", "n_samples", "metric", "name", "better", "seeds", "mean", "std", "against", "pairs",
+           "difference", "low", "high"]  # fmt: skip
 TILT, SHIFT = "process.snr_tilt", "process.snr_shift"
 # Beside p and δ, nothing else may differ between the runs of a comparison (column `comparison`).
 MAY_DIFFER = {"seed", TILT, SHIFT, *STRIPS}
@@ -43,10 +43,10 @@ def summarise(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping
         groups = [group for group in tables.group_runs(drawn).values() if tilt(group[0]) is not None]
         zeros = {(comparison(group[0]), shift(group[0])): group for group in groups if tilt(group[0]) == 0}
         for group in groups:
-            key = comparison(group[0])
-            zero = zeros.get((key, shift(group[0])))
-            found = rows_of(group, zero if zero is not group else None)
-            rows += [row | {"comparison": f"{number} {key}"} for row in found]
+            key, delta = comparison(group[0]), shift(group[0])
+            zero = zeros.get((key, delta), ())
+            about = {"snr_tilt": tilt(group[0]), "snr_shift": delta, "comparison": f"{number} {key}"}
+            rows += [row | about for row in compare(group, zero if zero is not group else ())]
     if not rows:
         raise UserError("no run has a tilt; give runs process.snr_tilt, 0 among them")
     table = pd.DataFrame(rows, columns=[*COLUMNS, "values", "comparison"])
@@ -70,29 +70,6 @@ def shift(run: Mapping) -> float:
     return families.snr_shift(families.ProcessConfig(snr_shift=found), run["resolution"])
 
 
-def rows_of(group: Sequence[Mapping], zero: Sequence[Mapping] | None) -> list[dict]:
-    """The rows of one run, all seeds, against those of p = 0."""
-    first, own = group[0], {one["seed"]: metrics.scores(one) for one in group}
-    other = {one["seed"]: metrics.scores(one) for one in zero or ()}
-    about = {key: first[key] for key in ABOUT if key in first}
-    about |= {"snr_shift": shift(first), "snr_tilt": tilt(first)}
-    about |= {key: setting(first, f"sampling.{key}") for key in ("grid", "eta")}
-    rows = []
-    for name in own[first["seed"]]:
-        values = {seed: one[name]["value"] for seed, one in own.items() if one.get(name, {}).get("value") is not None}
-        pairs = [difference(values[seed], other[seed].get(name, {}).get("value")) for seed in values if seed in other]
-        found = interval(pairs)
-        numbers = pd.Series(list(values.values()), dtype=float)
-        rows.append(
-            about
-            | {"metric": name, "name": label(name, first["network"]), "better": METRICS[name].better}
-            | {"seeds": len(values), "mean": numbers.mean(), "std": numbers.std(ddof=1), "values": values}
-            | {"against": zero[0]["run"] if zero else None, "pairs": found["seeds"]}
-            | {key: found[key] for key in ("difference", "low", "high")}
-        )
-    return rows
-
-
 def best_against_best(table: pd.DataFrame) -> list[dict]:
     """For each comparison: the best shift of p = 0, the best of all other tilts and shifts, and
     the paired difference of the two. Both are chosen by the mean that is compared here, which flatters the second, of
@@ -103,9 +80,7 @@ def best_against_best(table: pd.DataFrame) -> list[dict]:
         zero, others = part[part["snr_tilt"] == 0], part[part["snr_tilt"] != 0]
         if len(zero) and len(others):
             first, second = zero.loc[zero["mean"].idxmin()], others.loc[others["mean"].idxmin()]
-            seeds = [seed for seed in second["values"] if seed in first["values"]]
-            pairs = interval([second["values"][seed] - first["values"][seed] for seed in seeds])
-            found.append({"zero": first, "best": second, **pairs})
+            found.append({"zero": first, "best": second, **interval(second["values"] - first["values"])})
     return found
 
 
@@ -113,7 +88,7 @@ def render(table: pd.DataFrame) -> str:
     """Markdown: a line for each data set, prediction, shift and p, a column for each sampler, and best against best."""
     distances = table[table["metric"] == FRECHET]
     samplers = list(dict.fromkeys(map(sampler_label, distances.to_dict("records"))))
-    lines = [["data", "prediction", "δ", "p", *samplers], ["---", "---", "---:", "---:", *["---:"] * len(samplers)]]
+    lines = []
     # A run has one place in every comparison: its rows are one line, however it was drawn from.
     for _, part in distances.sort_values(["dataset", "prediction", "loss", "snr_shift", "snr_tilt"]).groupby(
         "run", sort=False
@@ -127,16 +102,14 @@ def render(table: pd.DataFrame) -> str:
         " all frequencies, p < 0 coarser first than DDPM). Mean over seeds ± their deviation; in brackets the 95 % t"
         " interval of the paired difference to p = 0 with the same δ. δ shifts the log SNR of all frequencies alike.",
         "",
-        *(f"| {' | '.join(line)} |" for line in lines),
-        "",
+        labels.table(["data", "prediction", "δ", "p", *samplers], 2 + len(samplers), lines),
     ]
     for one in best_against_best(table):
         zero, best = one["zero"], one["best"]
-        seeds = {name: one[name] for name in ("difference", "low", "high", "seeds")}
         text.append(
             f"- {labels.markdown(labels.data_label(zero))}, {zero['prediction']}, {sampler_label(zero)}: best of p = 0"
             f" at δ = {zero['snr_shift']:.3g} ({zero['mean']:.1f}); best of the others p = {best['snr_tilt']:g}, δ ="
-            f" {best['snr_shift']:.3g} ({best['mean']:.1f}); difference {cell(seeds, one['seeds'])}"
+            f" {best['snr_shift']:.3g} ({best['mean']:.1f}); difference {cell(one, one['pairs'])}"
         )
     text += [
         "",
@@ -149,8 +122,7 @@ def render(table: pd.DataFrame) -> str:
 def numbers(row: Mapping) -> str:
     """A cell of the table."""
     spread = "" if np.isnan(row["std"]) else f" ± {row['std']:.1f}"
-    pairs = {"seeds": row["pairs"], **{key: row[key] for key in ("difference", "low", "high")}}
-    against = f" ({cell(pairs, row['pairs'])})" if row["pairs"] else ""
+    against = f" ({cell(row, row['pairs'])})" if row["pairs"] else ""
     return f"{row['mean']:.1f}{spread}{against}"
 
 

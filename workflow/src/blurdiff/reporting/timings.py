@@ -1,9 +1,12 @@
 """How long the jobs of a run took, from the files that Snakemake's `benchmark:` directive writes."""
 
 import csv
+import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
 
 from blurdiff.errors import UserError
 
@@ -13,42 +16,34 @@ STAGES = {
     "train": "training", "sample": "sampling", "reference": "features of the data", "evaluate": "evaluating samples",
     "sampler_study": "trying other samplers",
 }  # fmt: skip
+COLUMNS = {"s": "seconds", "cpu_time": "cpu_seconds", "max_rss": "max_rss_mb"}  # Snakemake's and ours
 
 
-class Timing(NamedTuple):
-    """One job, as it was when it last ran; None for what Snakemake could not measure."""
+def read_timings(folder: Path) -> pd.DataFrame:
+    """All jobs with a file in `folder`, as they were when they last ran; none where there is no folder.
 
-    rule: str
-    job: str  # "RUN.seedSEED", with ".SHARD" of a shard; a data set, with "/PART" of a part
-    seconds: float | None
-    cpu_seconds: float | None
-    memory: float | None  # at most, in MB
-
-
-def read_timings(folder: Path) -> list[Timing]:
-    """All jobs with a file in `folder`; none where there is no folder. UserError when a file is none of Snakemake's."""
+    `job` is "RUN.seedSEED", with ".SHARD" of a shard; or a data set, with "/PART" of a part. Numbers are NaN where
+    Snakemake could not measure. UserError when a file is none of its.
+    """
     found = []
     for path in sorted(folder.glob("*/**/*.tsv")):
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 row = next(csv.DictReader(file, delimiter="\t"))
-            numbers = [number(row[key]) for key in ("s", "cpu_time", "max_rss")]
+            numbers = [number(row[key]) for key in COLUMNS]
         except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
             raise UserError(f"{path} is no benchmark of Snakemake's; delete it") from error
         rule, *job = path.relative_to(folder).with_suffix("").parts
-        found.append(Timing(rule, "/".join(job), *numbers))
-    return found
+        found.append((rule, "/".join(job), *numbers))
+    return pd.DataFrame(found, columns=["rule", "job", *COLUMNS.values()])
 
 
-def number(text: str) -> float | None:
+def number(text: str) -> float:
     """Snakemake writes "-" or "NA" for what it could not measure."""
-    return None if text in ("-", "NA", "") else float(text)
+    return math.nan if text in ("-", "NA", "") else float(text)
 
 
-def of_config(timings: list[Timing], datasets: Collection[str], models: Collection[str]) -> list[Timing]:
+def of_config(timings: pd.DataFrame, datasets: Collection[str], models: Collection[str]) -> pd.DataFrame:
     """Those of data sets and of models ("RUN.seedSEED") of a config; files of earlier configs stay in the folder."""
-    return [
-        one
-        for one in timings
-        if one.job.split("/")[0] in datasets or {one.job, one.job.rpartition(".")[0]} & set(models)
-    ]
+    own = [job.split("/")[0] in datasets or bool({job, job.rpartition(".")[0]} & set(models)) for job in timings["job"]]
+    return timings.loc[np.array(own, dtype=bool)]
