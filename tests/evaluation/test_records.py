@@ -1,5 +1,7 @@
 """fid.json and statistics.npz: what is written is read again, and what is damaged is refused."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -39,46 +41,40 @@ def test_statistics_files(tmp_path):
     assert pytorch_fids.floors == {}
 
 
-def damaged(path, kind):
-    good = {"mu": np.zeros(3), "sigma": np.eye(3)}
-    if kind == "missing":
-        return "cannot read"
-    if kind == "truncated":
-        np.savez(path, **good)
-        path.write_bytes(path.read_bytes()[:-40])
-        return "damaged or no .npz"
-    if kind == "flipped":
-        np.savez(path, **good)
-        data = bytearray(path.read_bytes())
-        data[data.index(np.eye(3).tobytes()) + 2] ^= 1
-        path.write_bytes(data)
-        return "damaged or no .npz"
-    if kind == "empty":
-        path.touch()
-        return "damaged or no .npz"
-    if kind == "npy":
-        with open(path, "wb") as file:
-            np.save(file, np.eye(3))
-        return "damaged or no .npz"
-    if kind == "pickle":
-        np.savez(path, mu=np.array([{}], object), sigma=np.eye(3))
-        return "damaged or no .npz"
-    if kind == "no sigma":
-        np.savez(path, mu=np.zeros(3))
-        return "sigma is missing"
-    if kind == "shape":
-        np.savez(path, mu=np.zeros(3), sigma=np.eye(4))
-        return "no mean and covariance"
-    np.savez(path, mu=np.array([0, np.nan, 0]), sigma=np.eye(3))
-    return "not finite"
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "kind", ["missing", "truncated", "flipped", "empty", "npy", "pickle", "no sigma", "shape", "not finite"]
-)
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+SIGMA = np.eye(3)
+WHOLE = npz(mu=np.zeros(3), sigma=SIGMA)
+FLIPPED = WHOLE.replace(SIGMA.tobytes(), SIGMA.tobytes().replace(b"\xf0", b"\xf1", 1))
+# The content of a file, and what is said of it.
+BAD = {
+    "missing": (None, "cannot read"),
+    "truncated": (WHOLE[:-40], "damaged or no .npz"),
+    "flipped": (FLIPPED, "damaged or no .npz"),
+    "empty": (b"", "damaged or no .npz"),
+    "npy": (npy(SIGMA), "damaged or no .npz"),
+    "pickle": (npz(mu=np.array([{}], object), sigma=SIGMA), "damaged or no .npz"),
+    "no sigma": (npz(mu=np.zeros(3)), "sigma is missing"),
+    "shape": (npz(mu=np.zeros(3), sigma=np.eye(4)), "no mean and covariance"),
+    "not finite": (npz(mu=np.array([0, np.nan, 0]), sigma=SIGMA), "not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
 def test_bad_statistics_files(tmp_path, kind):
-    path = tmp_path / "statistics.npz"
-    message = damaged(path, kind)
+    path, (content, message) = tmp_path / "statistics.npz", BAD[kind]
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
         read_reference(path)
     assert str(path) in str(error.value)

@@ -10,12 +10,9 @@ import safetensors.torch
 import torch
 
 from blurdiff.cli import main
-from blurdiff.config.runs import read_settings
-from blurdiff.diffusion.denoiser import Denoiser
-from blurdiff.diffusion.families import build_process
 from blurdiff.evaluation import features
 from blurdiff.evaluation import study as study_module
-from blurdiff.evaluation.records import STUDY_COLUMNS, Evaluation
+from blurdiff.evaluation.records import STUDY_COLUMNS
 from blurdiff.network.unet import UNet
 from blurdiff.reporting import samplers as report
 from tiny import NETWORK
@@ -36,6 +33,16 @@ SETTINGS = {
     "evaluation": {"network": "efficientnet-lite0", "batch_size": 8},
 }
 SAMPLERS = [{"sampler": "ddim", "grid": "information"}, {"sampler": "ode-heun"}, {"sampler": "ancestral"}]
+
+
+def command(inputs, folder, settings, samplers, *n_steps):
+    """The command line of a study of the model and reference in the folder `inputs`."""
+    return [
+        *("sampler-study", "--settings", json.dumps(settings), "--model", str(inputs / "model.safetensors")),
+        *("--reference", str(inputs / "reference.npz"), "--samplers", json.dumps(samplers), "--n-steps", *n_steps),
+        *("--n-samples", "4", "--network", "efficientnet-lite0", "--output", str(folder / "study.csv")),
+        *("--drawn", str(folder / "drawn.npz")),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +66,7 @@ def study(tmp_path_factory):
         input_size=network.input_size,
         resolution=8,
     )
-    status = main(
-        [
-            *("sampler-study", "--settings", json.dumps(SETTINGS), "--model", str(folder / "model.safetensors")),
-            *("--reference", str(folder / "reference.npz"), "--samplers", json.dumps(SAMPLERS), "--n-steps", "2", "5"),
-            *("--n-samples", "4", "--network", "efficientnet-lite0", "--output", str(folder / "study.csv")),
-            *("--drawn", str(folder / "drawn.npz")),
-        ]
-    )
-    assert status == 0
+    assert main(command(folder, folder, SETTINGS, SAMPLERS, "2", "5")) == 0
     return folder / "study.csv"
 
 
@@ -88,38 +87,20 @@ def test_one_row_a_sampler_and_number_of_steps_with_evaluations_counted(study):
     assert (table["floor"] == 6).all()  # of as many images: floor_n is the study's count
 
 
-def test_a_study_starts_at_the_last_trained_timestep(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("skip", "last"), [(False, 12), (True, 11)])
+def test_a_study_starts_at_the_last_trained_timestep(study, tmp_path, monkeypatch, skip, last):
     """With skip_last_timestep the network never saw timestep 12, so no sampler may ask it about that."""
     asked = []
-    monkeypatch.setattr(study_module, "read_reference", lambda path: None)
-    monkeypatch.setattr(study_module, "check_reference", lambda *_: None)
-    monkeypatch.setattr(study_module, "check_features", lambda *_: None)
-    monkeypatch.setattr(study_module.features, "load_network", lambda *_: None)
-    monkeypatch.setattr(study_module, "load_denoiser", load_stand_in(asked))
-    monkeypatch.setattr(study_module.features, "extract", lambda *_: [np.zeros((2, 3))])
-    monkeypatch.setattr(study_module, "compare", lambda *_, names: Evaluation("FID", 1.0, 2, *[None] * 10))
-    for skip, last in ((False, 12), (True, 11)):
-        asked.clear()
-        settings = read_settings(
-            json.dumps({**SETTINGS, "process": {**SETTINGS["process"], "skip_last_timestep": skip}})
-        )
-        study_module.study(settings, "model", "reference", tmp_path / "study.csv", tmp_path / "drawn.npz",
-                           samplers=[{"sampler": "ddim"}],
-                           n_steps=[3], n_samples=2, network="inception")  # fmt: skip
-        assert len(asked) == 3 and asked[0] == last
 
-
-def load_stand_in(asked):
-    """In place of load_denoiser: a network that predicts no noise and notes the timesteps it is asked about."""
-
-    def load(settings, model, threads):
-        def predict(x, i):
+    class Asked(study_module.Counter):
+        def __call__(self, x, i):
             asked.append(int(i[0]))
-            return torch.zeros_like(x)
+            return super().__call__(x, i)
 
-        return Denoiser(predict, build_process(settings.process, settings.resolution), "epsilon")
-
-    return load
+    monkeypatch.setattr(study_module, "Counter", Asked)
+    settings = {**SETTINGS, "process": {**SETTINGS["process"], "skip_last_timestep": skip}}
+    assert main(command(study.parent, tmp_path, settings, [{"sampler": "ddim"}], "3")) == 0
+    assert len(asked) == 3 and asked[0] == last
 
 
 def arguments(study, folder):
