@@ -1,4 +1,4 @@
-"""Snakemake as a command, for tests of the whole workflow."""
+"""Snakemake and Python as commands, for tests of the whole workflow and of scripts."""
 
 import os
 import subprocess
@@ -27,6 +27,15 @@ def run_snakemake(
     )
     assert status is None or done.returncode == status, done.stdout
     return done.stdout
+
+
+def run_python(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run Python with this process's import path."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
 
 
 def jobs_in(output: str) -> dict[str, int]:

@@ -1,17 +1,13 @@
 """A run of every stage: its config, and the command line of each stage with the files that it makes."""
 
-from tiny import NETWORK
+from tiny import NETWORK, tiny_config
 
-CONFIG = {
-    "resolution": 8,
-    "datasets": {"rooms": {"synthetic": "bedroom"}},
-    "process": {"n_timesteps": 6},
-    "network": NETWORK,
-    "training": {"iterations": 4, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
-    "sampling": {"n_samples": 4, "shard_size": 2, "n_steps": 3, "n_strip": 2, "n_snapshots": 3},
-    "evaluation": {"network": "efficientnet-lite0", "batch_size": 8},
-    "runs": [{"dataset": "rooms", "f_type": "quartic", "f_N": 0.5}],
-}  # fmt: skip
+CONFIG = tiny_config(
+    datasets={"rooms": {"synthetic": "bedroom"}},
+    network=NETWORK,
+    sampling={"n_samples": 4, "shard_size": 2, "n_steps": 3, "n_strip": 2, "n_snapshots": 3},
+    runs=[{"dataset": "rooms", "f_type": "quartic", "f_N": 0.5}],
+)
 SETTINGS = ["--settings", "run.json"]
 DATA = ["--images", "images.npy", "--manifest", "manifest.json"]
 # Each stage by a name of its own: its command line, the files that it makes.

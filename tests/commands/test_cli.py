@@ -2,7 +2,6 @@ import argparse
 import getpass
 import importlib
 import os
-import subprocess
 import sys
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import blurdiff
 from blurdiff import cli
 from blurdiff.errors import UserError
+from running import run_python
 
 
 def test_overview_lists_every_stage(capsys):
@@ -126,17 +126,10 @@ def test_overview_and_light_stages_do_not_import_torch():
         "for stage in STAGES: importlib.import_module('blurdiff.commands.' + stage.replace('-', '_'))\n"
         "assert not {'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env={"PYTHONPATH": ":".join(sys.path)}
-    )
+    assert run_python("-c", code).returncode == 0
 
 
-def test_python_m(capsys):
-    result = subprocess.run(
-        [sys.executable, "-m", "blurdiff", "nothing"],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )
+def test_python_m():
+    result = run_python("-m", "blurdiff", "nothing")
     assert result.returncode == 2
     assert "no stage named 'nothing'" in result.stderr

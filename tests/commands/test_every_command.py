@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import tiny
 from pictures import encode, key, noise, write_lmdb
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
@@ -21,20 +22,15 @@ from blurdiff.config.settings import with_keys
 from blurdiff.network import conversion
 from blurdiff.network.unet import UNet
 
-NETWORK = {"channels": 8, "multipliers": [1], "n_res_blocks": 1, "attention_resolutions": [8], "n_heads": 2,
-           "n_groups": 4}  # fmt: skip
-CONFIG = {
-    "resolution": 8,
-    "results": ".",
-    "store": "store",
-    "datasets": {"photos": {"lmdb": "photos_lmdb"}},
-    "process": {"n_timesteps": 4, "snr_tilt": 0.5},
-    "network": NETWORK,
-    "training": {"iterations": 2, "batch_size": 2, "learning_rate": 0.001, "ema_decay": 0.5, "log_every": 1},
-    "sampling": {"n_samples": 2, "shard_size": 2, "n_steps": 2, "n_strip": 1, "n_snapshots": 2},
-    "evaluation": {"network": "efficientnet-lite0"},
-    "runs": [{"dataset": "photos", "f_type": "quartic", "f_N": 0.5}],
-}  # fmt: skip
+NETWORK = tiny.NETWORK | {"attention_resolutions": [8]}
+CONFIG = tiny.tiny_config(
+    results=".",
+    store="store",
+    datasets={"photos": {"lmdb": "photos_lmdb"}},
+    process={"n_timesteps": 4, "snr_tilt": 0.5},
+    network=NETWORK,
+    runs=[{"dataset": "photos", "f_type": "quartic", "f_N": 0.5}],
+)
 DATA = "--images data/photos/images.npy --manifest data/photos/manifest.json"
 EFFICIENTNET = "--network efficientnet-lite0"
 FIGURE = "--output {0}.png --pdf {0}.pdf --caption {0}.md"

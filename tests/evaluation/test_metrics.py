@@ -1,8 +1,5 @@
 """Kernel distance, precision, recall, density and coverage: published implementations, plain definitions, limits."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +10,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from blurdiff.evaluation import measures, pairs
 from blurdiff.evaluation.measures import DENSITY_K, PRECISION_K, Comparison, Score
 from blurdiff.evaluation.metrics import METRICS, label
+from running import run_python
 
 OTHERS = [name for name in METRICS if name != "frechet"]
 COPIED = ["precision", "recall", "coverage"]
@@ -127,7 +125,7 @@ def test_memory_is_that_of_tiles():
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; pairs.compare(x, x + 1, (3, 5))\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = run_python("-c", code)
     assert float(done.stdout) < 60
 
 
@@ -140,5 +138,5 @@ def test_every_metric_has_its_function_and_words():
 
 def test_the_table_is_read_without_what_measures():
     code = "import sys, blurdiff.evaluation.metrics; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert not {"numpy", "torch", "pandas"} & set(done.stdout.split())
+    done = run_python("-c", code)
+    assert done.returncode == 0 and not {"numpy", "torch", "pandas"} & set(done.stdout.split())

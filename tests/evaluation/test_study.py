@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,21 +12,12 @@ from blurdiff.evaluation import study as study_module
 from blurdiff.evaluation.records import STUDY_COLUMNS
 from blurdiff.network.unet import UNet
 from blurdiff.reporting import samplers as report
-from tiny import NETWORK
+from running import run_python
+from tiny import NETWORK, TINY
 
 torch.set_num_threads(1)
-TRAINING = {"iterations": 5, "batch_size": 4, "learning_rate": 0.001, "ema_decay": 0.9}
-SETTINGS = {
-    "run": "rooms_quartic",
-    "dataset": "rooms",
-    "label": "rooms",
-    "synthetic": True,
-    "seed": 0,
-    "resolution": 8,
+SETTINGS = TINY | {
     "process": {"n_timesteps": 12, "f_type": "quartic", "f_N": 0.5, "beta_1": 0.01, "beta_N": 0.2},
-    "network": NETWORK,
-    "training": TRAINING,
-    "sampling": {},
     "evaluation": {"network": "efficientnet-lite0", "batch_size": 8},
 }
 SAMPLERS = [{"sampler": "ddim", "grid": "information"}, {"sampler": "ode-heun"}, {"sampler": "ancestral"}]
@@ -122,15 +110,11 @@ def test_table_figure_and_caption(study, tmp_path):
 
 
 def test_a_notebooks_back_end_does_not_matter(study, tmp_path):
-    environment = {
-        **os.environ,
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    subprocess.run([sys.executable, "-m", "blurdiff", *arguments(study, tmp_path)], check=True, env=environment)
     audit = ["audit", "--resolution", "16", "--n-timesteps", "100", "--output"]
-    outputs = [str(tmp_path / name) for name in ("operator.png", "operator.pdf")]
-    subprocess.run([sys.executable, "-m", "blurdiff", *audit, *outputs], check=True, env=environment)
+    audit += [tmp_path / name for name in ("operator.png", "operator.pdf")]
+    for command in (arguments(study, tmp_path), audit):
+        done = run_python("-m", "blurdiff", *command, MPLBACKEND="module://matplotlib_inline.backend_inline")
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", ",".join(STUDY_COLUMNS) + "\n"])

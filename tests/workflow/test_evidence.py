@@ -5,35 +5,29 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from running import run_python
+from tiny import tiny_config
+
 ROOT = Path(__file__).resolve().parents[2]
-TOY = {
-    "resolution": 8,
-    "datasets": {"rooms": {"synthetic": "bedroom", "n_images": 12}},
-    "process": {"n_timesteps": 4},
-    "network": {"channels": 8, "multipliers": [1, 2], "n_res_blocks": 1, "attention_resolutions": [], "n_heads": 2,
-                "n_groups": 4},
-    "training": {"iterations": 2, "batch_size": 2, "log_every": 1},
-    "sampling": {"n_samples": 2, "shard_size": 2, "n_strip": 2, "n_snapshots": 3},
-    "evaluation": {"network": "efficientnet-lite0", "floor_repeats": 2},
-    "runs": [{"dataset": "rooms"}],
-    "seeds": [5],
-    "figures": {"figure4": ["rooms_none"], "samples": ["rooms_none"]},
-}  # fmt: skip
+TOY = tiny_config(
+    datasets={"rooms": {"synthetic": "bedroom", "n_images": 12}},
+    runs=[{"dataset": "rooms"}],
+    seeds=[5],
+    figures={"figure4": ["rooms_none"], "samples": ["rooms_none"]},
+)
 
 
 def evidence(folder: Path, *options: str) -> subprocess.CompletedProcess:
     """The script in `folder`, for the targets that matter here."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, str(ROOT / "docs/evidence/run.py"), "--configfile", "toy.yaml", "--output", "kept",
-               "--cores", "2", *options, "--", "--snakefile", str(ROOT / "Snakefile"), "--",
-               "results/table1.csv", "results/figures/figure4.png"]  # fmt: skip
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
+    return run_python(
+        ROOT / "docs/evidence/run.py", "--configfile", "toy.yaml", "--output", "kept", "--cores", "2", *options, "--",
+        "--snakefile", ROOT / "Snakefile", "--", "results/table1.csv", "results/figures/figure4.png", cwd=folder,
+    )  # fmt: skip
 
 
 @pytest.mark.skipif("BLURDIFF_SLOW" not in os.environ, reason="a minute of whole runs; BLURDIFF_SLOW=1 runs it")

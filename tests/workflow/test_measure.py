@@ -3,21 +3,19 @@
 import csv
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from running import run_python
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, str(ROOT / "docs/evidence/measure.py"), "--output", str(folder / "kept"), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    return run_python(ROOT / "docs/evidence/measure.py", "--output", folder / "kept", *options)
 
 
 def test_the_checks_that_it_runs_are_there():

@@ -1,27 +1,21 @@
 """docs/evidence/startup.py on the two first jobs of a toy."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import yaml
+
+from running import run_python
+from tiny import tiny_config
+
 ROOT = Path(__file__).resolve().parents[2]
-TOY = """
-resolution: 8
-datasets: {rooms: {synthetic: bedroom, n_images: 12}}
-training: {iterations: 1}
-network: {channels: 8, multipliers: [1], n_res_blocks: 1, attention_resolutions: [], n_heads: 2, n_groups: 4}
-runs: [{dataset: rooms}]
-"""
+TOY = tiny_config(datasets={"rooms": {"synthetic": "bedroom", "n_images": 12}}, runs=[{"dataset": "rooms"}])
 
 
 def test_startup(tmp_path):
-    (tmp_path / "toy.yaml").write_text(TOY)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, str(ROOT / "docs/evidence/startup.py"), "--configfile", "toy.yaml",
-               "--output", "kept/startup.json", "results/data/rooms/images.npy"]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(TOY))
+    arguments = ["--configfile", "toy.yaml", "--output", "kept/startup.json", "results/data/rooms/images.npy"]
+    done = run_python(ROOT / "docs/evidence/startup.py", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "kept/startup.json").read_text())
     assert {rule: part["jobs"] for rule, part in found["import_seconds_by_rule"].items()} == {

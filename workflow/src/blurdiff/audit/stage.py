@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from blurdiff.audit import differences, figures, gaussian
 from blurdiff.errors import UserError
 from blurdiff.reporting import style
-from blurdiff.runtime.files import atomic_path, write_text
+from blurdiff.reporting.tables import write_csv
+from blurdiff.runtime.files import write_text
 
 GROUPS = {
     "differences": ("differences.csv", "differences.md", "measurements.csv"),
@@ -54,8 +54,8 @@ def group_paths(outputs: list[str]) -> dict[str, dict[str, Path]]:
 def make_differences(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
     audit = differences.Audit(resolution, n_timesteps)
     rows, measurements = differences.tables(audit)
-    write_table(rows, paths["differences.csv"])
-    write_table(measurements, paths["measurements.csv"])
+    write_csv(rows, paths["differences.csv"], digits=10)
+    write_csv(measurements, paths["measurements.csv"], digits=10)
     write_text(paths["differences.md"], differences.render(audit, rows, measurements))
 
 
@@ -67,13 +67,8 @@ def make_operator(paths: dict[str, Path], resolution: int, n_timesteps: int) -> 
 
 def make_gaussian(paths: dict[str, Path], resolution: int, n_timesteps: int) -> None:
     curves, summary = gaussian.experiment(resolution, n_timesteps)
-    write_table(curves, paths["gaussian.csv"])
-    write_table(summary, paths["gaussian_summary.csv"])
+    write_csv(curves, paths["gaussian.csv"], digits=10)
+    write_csv(summary, paths["gaussian_summary.csv"], digits=10)
     with style.style():
         figure = figures.gaussian_figure(curves)
         style.save(figure, paths["gaussian.png"], paths["gaussian.pdf"], "blurdiff audit: samplers on Gaussian data")
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
