@@ -1,14 +1,37 @@
 """The whole benchmark: stage after stage, then the table and the figure."""
 
-import importlib
 import sys
 import time
 from collections.abc import Collection
 
-from blurdiff.benchmark import figure, table, worker
-from blurdiff.benchmark.rows import CEILINGS, STAGES, Bench, Measurement
+from blurdiff.benchmark import (
+    ablations,
+    ceilings,
+    features,
+    figure,
+    frechet,
+    preprocessing,
+    process,
+    sampling,
+    table,
+    training,
+    worker,
+)
+from blurdiff.benchmark.rows import STAGES, Bench, Measurement
 from blurdiff.runtime.devices import pick_device
 from blurdiff.runtime.machine import name_of_device
+
+# Each writes what its rows read, and gives the rows of one or several tables of comparison.
+ROWS_OF = {
+    "training": training.stages,
+    "sampling": sampling.stages,
+    "preprocessing": preprocessing.stages,
+    "features": features.stages,
+    "frechet": frechet.stages,
+    "process": process.stages,
+    "ablations": ablations.stages,
+}
+assert tuple(ROWS_OF) == STAGES
 
 
 def run(bench: Bench, wanted: Collection[str], repeats: int, output: str, png: str | None) -> None:
@@ -18,9 +41,8 @@ def run(bench: Bench, wanted: Collection[str], repeats: int, output: str, png: s
     if bench.on_gpu:
         names["cuda"] = worker.elsewhere(_gpu_name, bench.threads)  # here it would take memory of the GPU
     measured = []
-    for name in (CEILINGS, *(name for name in STAGES if name in wanted)):
-        # A stage's module writes what its rows read, and gives the rows of one or several tables of comparison.
-        for rows in importlib.import_module(f"blurdiff.benchmark.{name}").stages(bench):
+    for make in (ceilings.stages, *(make for name, make in ROWS_OF.items() if name in wanted)):
+        for rows in make(bench):
             print(f"{time.monotonic() - start:4.0f} s: {rows[0].stage}", file=sys.stderr, flush=True)
             measured.append(worker.measure(rows, device, bench.threads, repeats, 0.01 if bench.quick else 1.5))
             for measurement in measured[-1]:
