@@ -16,7 +16,7 @@ from small_slurm import Cluster, running, two_machines, why_not, why_not_two
 from test_slurm import PROFILE, TINY, checkpoints, model, start_snakemake
 
 REASON = why_not() or why_not_two()
-pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(900)]
 
 ALONE = TINY | {"seeds": [0], "training": TINY["training"] | {"iterations": 60}}
 TOGETHER = ALONE | {"training": ALONE["training"] | {"nodes": 2}}
@@ -52,7 +52,7 @@ def submit(cluster, alone, tmp_path):
     def run(retries: int) -> int:
         process = start_snakemake(tmp_path, cluster, TOGETHER, *arguments, "--retries", str(retries), "--", model(0))
         try:
-            return process.wait(250)
+            return process.wait(500)
         finally:
             process.kill()
 
