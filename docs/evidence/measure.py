@@ -22,7 +22,6 @@ import sys
 import time
 from pathlib import Path
 
-from blurdiff.benchmark import figure
 from blurdiff.benchmark.rows import STAGES
 from blurdiff.benchmark.table import PACKAGES, write_csv
 from blurdiff.errors import UserError
@@ -177,8 +176,10 @@ def join_benchmarks(arguments: argparse.Namespace) -> None:
                 rows += csv.DictReader(file)
     if not rows:
         return
-    write_csv(arguments.output / "benchmark.csv", rows)
-    figure.write(arguments.output / "benchmark.csv", arguments.output / "benchmark.png", arguments.quick)
+    write_csv(str(arguments.output / "benchmark.csv"), rows)
+    paths = [str(arguments.output / name) for name in ("benchmark.csv", "benchmark.png")]
+    code = f"from blurdiff.benchmark.figure import write; write(*{paths!r}, {arguments.quick})"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "MPLBACKEND": "agg"})
     if all(table_of(arguments, stage).exists() for stage in STAGES):
         shutil.rmtree(arguments.output / "stages")
 

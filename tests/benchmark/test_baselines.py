@@ -46,16 +46,23 @@ def bench(settings, tmp_path="", quick=True, **options):
     return Bench(settings, Path(tmp_path), quick, **options)
 
 
-def test_settings_are_those_of_our_configs_or_given_on_the_device_that_is_asked_for(settings):
-    small, paper = settings_for("cpu"), settings_for("cuda")
-    assert (small.resolution, small.network.channels, small.training.batch_size) == (16, 16, 32)
-    assert (paper.resolution, paper.network.channels, paper.training.precision) == (64, 128, "bf16")
-    assert small.process.f_type == paper.process.f_type == "quartic"
-    again = settings_for("cpu", paper)
-    assert again.network == paper.network and again.process == paper.process
-    for found, device in ((small, "cpu"), (paper, "cuda"), (again, "cpu")):
-        assert {found[name].device for name in ("training", "sampling", "evaluation")} == {device}
-    assert settings.training.batch_size == settings.sampling.shard_size == 4  # of --quick
+def test_default_settings_are_those_of_the_default_config_and_of_the_paper():
+    from blurdiff.config.runs import load_config, resolve_runs
+
+    config = Path(__file__).parents[2] / "config"
+    for device, name, number in (("cpu", "config.yaml", 2), ("cuda", "paper.yaml", 2)):
+        found, run = settings_for(device), resolve_runs(load_config(config / name))[number]
+        for section in ("process", "network"):
+            assert found[section] == run[section]
+        assert found["resolution"] == run["resolution"]
+        for section, keys in {
+            "training": ("batch_size", "learning_rate", "precision", "device"),
+            "sampling": ("shard_size", "batch_size", "n_steps", "sampler", "precision", "device"),
+        }.items():
+            assert {key: found[section][key] for key in keys} == {key: run[section][key] for key in keys}
+        # Given settings are taken as they are, on the device that is asked for.
+        again = settings_for("cpu", run)
+        assert again["network"] == run["network"] and again["training"]["device"] == "cpu"
 
 
 def test_diffusers_network_has_as_many_parameters_as_the_papers():

@@ -56,6 +56,13 @@ def start_snakemake(folder: Path, cluster: Cluster, config: dict, *arguments: st
         return cluster.on(next(iter(cluster.nodes)), command, folder, env=environment, **streams)
 
 
+def train_here(cluster: Cluster, folder: Path, config: dict) -> Path:
+    """Train the models of all seeds in `folder` without Slurm, each in one process; returns the folder."""
+    local = ["--workflow-profile", "none", "--cores", "1", "--", *map(model, config["seeds"])]
+    assert start_snakemake(folder, cluster, config, *local).wait() == 0, (folder / "snakemake.out").read_text()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with one_machine(tmp_path_factory.mktemp("slurm")) as cluster, running(cluster):
@@ -65,10 +72,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(cluster, tmp_path_factory) -> Path:
     """A folder in which the same models were trained without Slurm and without interruption."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    local = ["--workflow-profile", "none", "--cores", "1", "--", *map(model, TINY["seeds"])]
-    assert start_snakemake(folder, cluster, TINY, *local).wait() == 0, (folder / "snakemake.out").read_text()
-    return folder
+    return train_here(cluster, tmp_path_factory.mktemp("undisturbed"), TINY)
 
 
 @pytest.fixture(scope="module")

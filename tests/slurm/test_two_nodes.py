@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import yaml
 from small_slurm import Cluster, running, two_machines, why_not, why_not_two
-from test_slurm import PROFILE, TINY, checkpoints, model, start_snakemake
+from test_slurm import PROFILE, TINY, checkpoints, model, start_snakemake, train_here
 
 REASON = why_not() or why_not_two()
 pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(900)]
@@ -32,10 +32,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(cluster, tmp_path_factory) -> Path:
     """A folder in which one process trained the model."""
-    folder = tmp_path_factory.mktemp("alone")
-    local = ["--workflow-profile", "none", "--cores", "1", "--", model(0)]
-    assert start_snakemake(folder, cluster, ALONE, *local).wait() == 0, (folder / "snakemake.out").read_text()
-    return folder
+    return train_here(cluster, tmp_path_factory.mktemp("alone"), ALONE)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Options that several commands have: where what they make is written."""
+"""Where what several commands make is written: their options for it, and the writing."""
 
 import argparse
 from collections.abc import Callable, Sequence

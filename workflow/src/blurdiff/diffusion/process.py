@@ -99,12 +99,18 @@ class Process:
         return U @ modes @ U.T
 
     def _at(self, table: Tensor, i: Tensor) -> Tensor:
-        """A table at timesteps (B,), shaped (B, 1, 1, 1); fractional timesteps are interpolated (`_interpolate`)."""
+        """A table at timesteps (B,), shaped (B, 1, 1, 1); fractional timesteps are interpolated (`_interpolate`).
+
+        Timesteps shaped like log_D, one for each mode, keep their shape.
+        """
         values = _interpolate(table, i.double()) if i.is_floating_point() else table[i]
-        return values[:, None, None, None]
+        return values[:, None, None, None] if i.dim() == 1 else values
 
     def log_alpha_bar(self, i: Tensor) -> Tensor:
-        """log Ā_i (B, 1 or C, R, R), float64, for timesteps (B,) in [0, N], whole or fractional."""
+        """log Ā_i (B, 1 or C, R, R), float64, for timesteps (B,) in [0, N], whole or fractional.
+
+        With i (1 or C, R, R) every mode is taken at its own timestep; so in `variance`.
+        """
         exponent = self._at(self.blur, i) * self.log_D
         if self.minimum:
             exponent = torch.log1p((1 - self.minimum) * torch.expm1(exponent))

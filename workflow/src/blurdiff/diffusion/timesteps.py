@@ -104,7 +104,13 @@ def tilt_of(process: Process, power: Tensor) -> Tilt:
 
 
 def snr_crossings(process: Process, signal: Tensor | None = None) -> Tensor:
-    """The first timestep at which each mode's SNR (see `log_snrs`) is 1 or less, (1 or C, R, R) int64; N if it never
-    is. It falls from timestep to timestep."""
-    above = torch.stack([(each > 0).sum(0) for each in log_snrs(process, signal)]).sum(0)
-    return (above + 1).clamp(max=process.n_timesteps)
+    """The first timestep at which each mode's Ā_i signal/σ_i² is 1 or less, (1 or C, R, R) int64; N if it never is."""
+    signal = process.power if signal is None else signal
+    log_signal = torch.zeros_like(process.log_D) if signal is None else signal.to(process.log_D).log()
+    low = torch.zeros_like(process.log_D, dtype=torch.long)
+    high = torch.full_like(low, process.n_timesteps)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        above = process.log_alpha_bar(middle) - process.variance(middle).log() + log_signal > 0
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return high
