@@ -47,8 +47,6 @@ BAD = [
     ("foo: 1", "foo", "unknown key"),
     (f"runs: [{{{ROOM}, f: 1}}]", "runs[0].f", "unknown key"),
     ("figures: {figure0: [rooms_none]}", "figures.figure0", "unknown key"),
-    ("process: {objective: std}", "process.objective", "is now two keys: write prediction: std, loss: prediction"),
-    (f"runs: [{{{ROOM}, objective: score}}]", "runs[0].objective", "write prediction: score, loss: score"),
     ("process: {snr_shift: auo}", "process.snr_shift", 'must be a number or auto, not "auo" (did you mean auto?)'),
     ("training: {learning_rate: 2e-4}", "training.learning_rate", "write 2.0e-4"),
     ("training: {iterations: 4.5e5}", "training.iterations", "write 4.5e+5"),

@@ -110,3 +110,10 @@ def test_the_number_of_steps_is_that_of_the_sampler(settings, skip):
     assert describe_run(run)["n_steps"] == 20 - skip
     fewer = with_keys(run, "sampling", n_steps=5)
     assert labels.n_steps(fewer) == describe_run(fewer)["n_steps"] == 5
+
+
+def test_tilt_and_shift_are_told_by_their_symbols(settings):
+    given = [(0.0, 0.0), (-2.0, 0.0), (0.5, 2.7726)]
+    runs = [settings(f_type="none", f_N=0.0, snr_tilt=p, snr_shift=delta) for p, delta in given]
+    words = ["no blur, tilt p = 0", "no blur, tilt p = -2", "no blur, δ = 2.773, tilt p = 0.5"]
+    assert labels.run_labels(runs, with_seed=False) == words

@@ -30,8 +30,6 @@ def deciding(settings: Mapping, *sections: str) -> dict[str, object]:
     for name in sections:
         makes = [field.name for field in dataclasses.fields(SECTIONS[name]) if not field.metadata["how"]]
         found |= {f"{name}.{key}": settings[name][key] for key in makes if key in settings.get(name, {})}
-    if "process" in sections and "objective" in settings.get("process", {}):  # its name in files of earlier versions
-        found["process.prediction"] = settings["process"]["objective"]
     found.pop("sampling.n_samples", None)  # more of them are more shards
     if isinstance(settings, Settings) and "process" in sections:
         found |= {f"process.{key}": digest for key, digest in digests_of(settings.process).items()}

@@ -192,13 +192,6 @@ def closest(word: object, choices: Iterable) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def _two_keys(objective: object) -> str:
-    """What a config that says `objective` has to say now."""
-    losses = {"score": "score", "std": "prediction", "x0": "prediction"}
-    prediction = objective if objective in losses else "epsilon"
-    return f"prediction: {prediction}, loss: {losses.get(str(prediction), 'epsilon')}"
-
-
 def _explain(error: Any) -> tuple[str, str]:
     """A schema violation as (key, what is wrong with it and what would be right)."""
     path, value, rule, limit = error.absolute_path, error.instance, error.validator, error.validator_value
@@ -206,8 +199,6 @@ def _explain(error: Any) -> tuple[str, str]:
     if rule == "additionalProperties":
         known = error.schema["properties"]
         unknown = next(name for name in value if name not in known)
-        if unknown == "objective" and "prediction" in known:
-            return key_name([*path, unknown]), f"is now two keys: write {_two_keys(value[unknown])}"
         return key_name([*path, unknown]), f"unknown key{closest(unknown, known)}"
     if rule == "required":
         return key_name([*path, next(name for name in limit if name not in value)]), "is missing"

@@ -12,6 +12,7 @@ DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coa
 FAMILIES = {"shaped-noise": "shaped noise", "blurring-diffusion": "Blurring Diffusion", "ihdm": "IHDM"}
 PREDICTIONS = {"gaussian": "Gaussian prior"}
 BASES = {"dct": "DCT basis", "dst": "DST basis", "haar": "Haar basis", "pixel": "pixel basis"}
+SYMBOLS = {"snr_tilt": "tilt p", "snr_shift": "δ"}  # of keys, as tables and docs/hypothesis.md write them
 # What names a run in words of its own; every other process key is told only where runs differ in it.
 NAMED_KEYS = {"family", "f_type", "f_N", "f_table", "direction", "mode_order", "basis", "prediction"}
 
@@ -28,6 +29,11 @@ def read_runs(paths: Sequence[str]) -> list[Settings]:
 def number_label(value: float) -> str:
     """A number for the eye: 3,000 and 0.1406."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def value_label(value: object) -> str:
+    """A setting's value for the eye: numbers without needless digits, all else as it is."""
+    return number_label(value) if isinstance(value, float) else str(value)
 
 
 def join_words(words: Sequence[str]) -> str:
@@ -123,7 +129,7 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
         if variant:
             words.append(variant)
         told = [key for key in differing if process[key] not in usual[key]]
-        words += [f"{key.replace('_', ' ')} = {process[key]}" for key in told]
+        words += [f"{SYMBOLS.get(key, key.replace('_', ' '))} = {value_label(process[key])}" for key in told]
         if with_seed and names.count(run["run"]) > 1:
             words.append(f"seed {run['seed']}")
         labels.append(one_line(", ".join(words)))
