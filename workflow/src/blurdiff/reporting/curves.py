@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -159,7 +160,7 @@ def facets(
         axis.set_xlabel(x_label)
     for axis in panels[:, 0]:
         axis.set_ylabel(y_label)
-    plain_log_ticks(panels[0, 0])
+    plain_log_ticks(panels[0, 0].xaxis, panels[0, 0].yaxis)
     seaborn.despine(figure)
     legend_below(figure, legend_handles(runs, names))
     return figure
@@ -197,9 +198,9 @@ def legend_handles(runs: Sequence[Mapping], names: Sequence[str]) -> list[Line2D
     ]
 
 
-def plain_log_ticks(axes: Axes) -> None:
+def plain_log_ticks(*axes: Axis) -> None:
     """Write ticks of logarithmic axes as plain numbers, few but at least two (shared axes follow)."""
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis in axes:
         if axis.get_scale() != "log":
             continue
         low, high = axis.get_view_interval()

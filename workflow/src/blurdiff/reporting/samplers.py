@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from blurdiff.config.made import check_model_beside
 from blurdiff.config.settings import SAMPLERS, Settings
 from blurdiff.errors import UserError
 from blurdiff.reporting import inputs, labels, style, tables
+from blurdiff.reporting.curves import plain_log_ticks
 
 
 def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> pd.DataFrame:
@@ -80,10 +81,9 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
         axis.set_xticks(thin_ticks(ticks))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_major_formatter(ScalarFormatter())
-        axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
         title = f"{labels.data_label(run)}: {name}" if several_sets else name
         axis.set_title("\n".join(textwrap.wrap(labels.verbatim(title), 28, break_on_hyphens=False)), fontsize=7)
+    plain_log_ticks(axes[0].yaxis)
     handles, texts = axes[-1].get_legend_handles_labels()
     axes[-1].get_legend().remove()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(methods), 4))
@@ -97,7 +97,7 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
     return figure, caption
 
 
-def thin_ticks(values: list[int], ratio: float = 1.5) -> list[int]:
+def thin_ticks(values: list[int], ratio: float = 1.25) -> list[int]:
     """The values that stand far enough apart on a logarithmic axis to be labelled."""
     kept: list[int] = []
     for value in values:

@@ -38,9 +38,9 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         if ended:
             shown = max(shown, 1.2 * abs(p))
         ends.append(f"{labels.markdown(name)}: {p:.3f}{'' if ended else ' (it does not fall so far)'}")
-    for at, text, where in ((0, "DDPM", "top"), (1, "the same SNR at all frequencies", "bottom")):
+    for at, text in ((0, "DDPM"), (1, "equal\nSNR")):  # beside the panel, where no curve can be
         of_tilt.axhline(at, color=GREY, linewidth=0.7)
-        of_tilt.annotate(text, (0, at), ha="left", va=where, fontsize=6, color=GREY)
+        of_tilt.annotate(text, (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=GREY)
     low, high = of_tilt.get_ylim()
     of_tilt.set_ylim(max(low, -shown), min(high, shown))
     of_level.axhline(0, color=GREY, linewidth=0.7)
@@ -51,8 +51,9 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
     caption = (
         "Where each process stands between coarse to fine and fine to coarse. Left: the tilt p of the line through log"
         " SNR against log power of the images, over modes, at every timestep; below 0, fine detail is lost even earlier"
-        " than in DDPM, above 1 coarse structure is lost first. Right: the mean over modes of the log SNR of the"
-        " images, the strength of the process. The tilt when even the strongest mode's SNR has fallen to 1, after which"
+        " than in DDPM; at 1 all frequencies have the same SNR; above, coarse structure is lost first. Right: the mean"
+        " over modes of the log SNR of the images, the strength of the process. The tilt when even the strongest mode's"
+        " SNR has fallen to 1, after which"
         f" little of the image is left: {'; '.join(ends)}. Data: {labels.data_note(runs)}. Computed from the formulas"
         " and the power of the data; nothing is trained."
     )
