@@ -33,6 +33,8 @@ CONFIG = tiny.tiny_config(
 )
 DATA = "--images data/photos/images.npy --manifest data/photos/manifest.json"
 EFFICIENTNET = "--network efficientnet-lite0"
+EVALUATED = "--evaluations fid.json --samples samples.npz --images data/photos/images.npy --studies study.csv"
+TABLE = "--output {0}.csv --markdown {0}.table.md --figure {0}.png --pdf {0}.pdf --caption {0}.md"
 FIGURE = "--output {0}.png --pdf {0}.pdf --caption {0}.md"
 # (command line, files that it must make), in an order in which each finds its inputs; the first word is the command.
 CASES = [
@@ -60,14 +62,12 @@ CASES = [
      "fid.json statistics.npz features.npy"),
     ("sampler-study --model model.safetensors --reference reference.npz --samplers {samplers}"
      f" --n-steps 2 --n-samples 2 {EFFICIENTNET} --output study.csv --drawn drawn.npz", "study.csv drawn.npz"),
-    (f"samplers --studies study.csv --settings runs.json --csv samplers.csv {FIGURE.format('samplers')}",
-     "samplers.csv samplers.png samplers.pdf samplers.md"),
-    ("failures --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy"
-     " --studies study.csv --drawn drawn.npz --csv failures.csv --markdown failures.md --output failures.png"
-     " --pdf failures.pdf --caption caption.md", "failures.csv failures.md failures.png failures.pdf caption.md"),
-    ("tilt --settings run.json --evaluations fid.json --samples samples.npz --images data/photos/images.npy"
-     f" --studies study.csv --csv tilt.csv --markdown table.md {FIGURE.format('tilt')}",
-     "tilt.csv table.md tilt.png tilt.pdf tilt.md"),
+    (f"table --name samplers --studies study.csv --settings runs.json {TABLE.format('samplers')}",
+     "samplers.csv samplers.table.md samplers.png samplers.pdf samplers.md"),
+    (f"table --name failures --settings run.json {EVALUATED} --drawn drawn.npz {TABLE.format('failures')}",
+     "failures.csv failures.table.md failures.png failures.pdf failures.md"),
+    (f"table --name tilt --settings run.json {EVALUATED} {TABLE.format('tilt')}",
+     "tilt.csv tilt.table.md tilt.png tilt.pdf tilt.md"),
     ("table --evaluations fid.json --output table.csv --markdown table.md", "table.csv table.md"),
     (f"figure --name figure1 --strips strips.npz --settings runs.json {FIGURE.format('figure1')}",
      "figure1.png figure1.pdf figure1.md"),

@@ -21,8 +21,9 @@ from blurdiff.data import files, sources
 from blurdiff.data.preprocess import read_images
 from blurdiff.diffusion import basis, denoiser, samplers, schedules
 from blurdiff.diffusion.families import build_process
-from blurdiff.reporting import curves, figures
+from blurdiff.reporting import curves, figures, metrics, summaries
 from diffusion.diffusion_helpers import at, finite_everywhere, settings
+from reporting.fabricated import evaluation_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS_PATH = "workflow/src/blurdiff/config/settings.py"
@@ -39,7 +40,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def extended(monkeypatch):
     """The package as it is once the document's Python blocks stand in the files that they name."""
     tables = {basis: "BASES", schedules: "BLUR_SCHEDULES", samplers: "SAMPLERS", denoiser: "PREDICTIONS"}
-    for owner, name in (tables | {figures: "FIGURES", sources: "SOURCES"}).items():
+    for owner, name in (tables | {figures: "FIGURES", summaries: "TABLES", sources: "SOURCES"}).items():
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     for path, code in blocks("python"):
         if path == SETTINGS_PATH:
@@ -48,17 +49,18 @@ def extended(monkeypatch):
         module = importlib.import_module(path.removeprefix("workflow/src/").removesuffix(".py").replace("/", "."))
         names = dict(vars(module))
         exec(code, names)
-        for owner, name in ((curves, "brightness"), (files, "Tar")):
+        for owner, name in ((curves, "brightness"), (metrics, "best"), (files, "Tar")):
             if module is owner:
                 monkeypatch.setattr(owner, name, names[name], raising=False)
 
 
 def test_the_blocks_are_there_and_short():
     names = [path.rsplit("/", 1)[-1] for path, _ in blocks("python") if path != SETTINGS_PATH]
-    assert names == ["basis.py", "schedules.py", "denoiser.py", "samplers.py", "curves.py", "figures.py", "files.py",
-                     "sources.py"]  # fmt: skip
-    # Each adds a name to settings.py, but the figure's function and the source's class, whose tables are elsewhere.
-    assert len(blocks("python")) == 2 * len(names) - 2
+    assert names == ["basis.py", "schedules.py", "denoiser.py", "samplers.py", "curves.py", "figures.py", "metrics.py",
+                     "summaries.py", "files.py", "sources.py"]  # fmt: skip
+    # Each adds a name to settings.py, but a table, and the figure's function and the source's class, whose entries are
+    # elsewhere.
+    assert len(blocks("python")) == 2 * len(names) - 4
     for _, code in blocks("python"):
         assert len([line for line in code.splitlines() if line.strip()]) <= 10
     assert [path for path, _ in blocks("yaml")] == ["config"]
@@ -210,3 +212,19 @@ def test_the_new_figure(resolved, tmp_path, monkeypatch):
     assert Path("b.md").read_text() == (
         "Brightness of samples. Data: bedroom (synthetic), drawn procedurally, not photographs, 8×8 pixels.\n"
     )
+
+
+@pytest.mark.usefixtures("extended")
+def test_the_new_table(resolved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for run, value in (("a", 3.5), ("b", 2.5)):
+        path = tmp_path / f"{run}.json"
+        path.write_text(json.dumps(evaluation_of(dataclasses.replace(resolved, run=run).as_dict(), value)))
+        paths.append(str(path))
+    assert main(["table", "--name", "best", "--evaluations", *paths, "--output", "t.csv", "--markdown", "t.md"]) == 0
+    assert Path("t.csv").read_text() == "dataset,run,mean\nbedroom,b,2.5\n"
+    assert Path("t.md").read_text().endswith("| bedroom | b | 2.5 |\n")
+    config = {"sampler_study": {"runs": [], "seeds": "first"}, "seeds": [0], "runs": []}
+    monkeypatch.setattr(summaries, "resolve_runs", lambda config: [resolved])
+    assert summaries.made(config)["best"] == [resolved]

@@ -93,9 +93,10 @@ def test_a_study_starts_at_the_last_trained_timestep(study, tmp_path, monkeypatc
 
 def arguments(study, folder):
     return [
-        *("samplers", "--studies", str(study), "--settings", json.dumps([SETTINGS])),
-        *("--csv", str(folder / "samplers.csv"), "--output", str(folder / "samplers.png")),
-        *("--pdf", str(folder / "samplers.pdf"), "--caption", str(folder / "samplers.md")),
+        *("table", "--name", "samplers", "--studies", str(study), "--settings", json.dumps([SETTINGS])),
+        *("--output", str(folder / "samplers.csv"), "--markdown", str(folder / "table.md")),
+        *("--figure", str(folder / "samplers.png"), "--pdf", str(folder / "samplers.pdf")),
+        *("--caption", str(folder / "samplers.md")),
     ]
 
 
@@ -107,6 +108,8 @@ def test_table_figure_and_caption(study, tmp_path):
     caption = (tmp_path / "samplers.md").read_text()
     assert "FD-EfficientNet-Lite0 of 4 samples" in caption
     assert "synthetic" in caption
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[2].startswith("| tiny | DDIM, information grid | 3 | ") and len(lines) == 2 + len(pd.read_csv(study))
 
 
 def test_a_notebooks_back_end_does_not_matter(study, tmp_path):

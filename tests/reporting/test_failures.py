@@ -7,7 +7,7 @@ import pytest
 from blurdiff.config.runs import complete_settings
 from blurdiff.config.settings import with_keys
 from blurdiff.errors import UserError
-from blurdiff.evaluation.records import STUDY_COLUMNS, Evaluation
+from blurdiff.evaluation.records import STUDY_COLUMNS
 from blurdiff.evaluation.spectrum import radial_power_spectrum
 from blurdiff.reporting import failures
 
@@ -46,7 +46,7 @@ def made():
     study = pd.DataFrame([dict.fromkeys(STUDY_COLUMNS, 0) | {
         "sampler": sampler, "grid": "uniform", "eta": 0.0, "n_steps": n, "evaluations": n, "n_samples": 8, "value": 7.5,
         "metric": "FD"} for sampler, n in rows])  # fmt: skip
-    evaluation = Evaluation("FD", 3.5, 8, *[None] * 10)
+    evaluation = {"metric": "FD", "value": 3.5, "n_samples": 8, "run": "r", "seed": 0}
     octave = failures.finest_octave(radial_power_spectrum(images[1]))
     return settings, evaluation, images[0], octave, study, images
 

@@ -1,4 +1,4 @@
-"""The registry of figures: every entry is whole, and everything that lists figures lists these."""
+"""The registries of figures and tables: every entry is whole, and everything that lists figures lists these."""
 
 import inspect
 import subprocess
@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from blurdiff.config.schema import config_schema
+from blurdiff.reporting.exhibits import CHAPTERS
 from blurdiff.reporting.figures import FIGURES, INPUTS, OPTIONS, function
+from blurdiff.reporting.summaries import TABLES
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -24,11 +26,19 @@ def test_what_draws_a_figure_takes_its_inputs_and_options(name):
         assert default == OPTIONS[option].default
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_what_makes_a_table_takes_its_inputs(name):
+    table = TABLES[name]
+    assert list(inspect.signature(function(table.make)).parameters) == ["runs", *table.inputs]
+    assert table.chapter in CHAPTERS
+
+
 def test_every_input_and_option_is_used_and_read():
-    for table, used in ((INPUTS, "inputs"), (OPTIONS, "options")):
-        assert table.keys() == {name for figure in FIGURES.values() for name in getattr(figure, used)}
+    assert OPTIONS.keys() == {name for figure in FIGURES.values() for name in figure.options}
+    assert INPUTS.keys() == {name for each in (*FIGURES.values(), *TABLES.values()) for name in each.inputs}
     for each in INPUTS.values():
-        assert list(inspect.signature(function(each.read)).parameters)[:2] == ["path", "settings"]
+        wanted = ["path", "settings"] if each.ordered else ["paths", "runs"]
+        assert list(inspect.signature(function(each.read)).parameters)[:2] == wanted
         assert each.path.format(run="r", seed=0, dataset="d").startswith("<results>/")
 
 

@@ -11,6 +11,7 @@ from blurdiff.data import sources
 from blurdiff.evaluation.metrics import METRICS
 from blurdiff.reporting.exhibits import exhibits
 from blurdiff.reporting.figures import FIGURES, INPUTS
+from blurdiff.reporting.summaries import TABLES, files, made
 
 # What comes before an evaluation and a study of samplers, in order.
 RULE_NAME = workflow.modifier.modify_rulename  # as a module's `use rule` calls them
@@ -252,6 +253,35 @@ def figure_inputs(wildcards):
     }
 
 
-def figure_options(wildcards, input):
+def path_options(wildcards, input):
     """`--samples PATH … --images PATH …`."""
     return " ".join(f"--{option} {' '.join(map(shlex.quote, paths))}" for option, paths in input.items())
+
+
+MADE = made(config)  # the tables, and the runs of each
+
+
+def tables_with(figure):
+    """Those that come with a figure, or without, as a pattern."""
+    return "|".join(name for name in MADE if TABLES[name].figure == figure) or "none"
+
+
+def table_inputs(wildcards):
+    """The files that a table is made from, by option."""
+    return files(wildcards.table, config)
+
+
+def table_identity(wildcards):
+    """What decides a figure that comes with a table, beside its files; a table has it from these."""
+    return [identity(settings) for settings in MADE[wildcards.table]] if TABLES[wildcards.table].figure else []
+
+
+def table_settings(wildcards, threads):
+    """The settings.json of the runs of a table."""
+    return settings_files(*MADE[wildcards.table])
+
+
+def table_figure(wildcards, output):
+    """The options for the figure that comes with it."""
+    drawn = {"figure": output.get("shown"), "pdf": output.get("pdf"), "caption": output.get("caption")}
+    return " ".join(f"--{option} {shlex.quote(path)}" for option, path in drawn.items() if path)

@@ -47,7 +47,6 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 from blurdiff.config.keys import Section, digests_of, made_by
 from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
 from blurdiff.errors import UserError
-from blurdiff.reporting.summaries import TABLES
 from blurdiff.runtime.files import write_text
 
 
@@ -99,7 +98,6 @@ wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     seed="|".join(SEEDS),
     shard=r"\d+",
-    table="|".join(TABLES),
 
 
 # Snakemake compares params with those of the run that made a file, but not those that are functions of `threads`. So
@@ -164,16 +162,6 @@ def config_file(wildcards, threads):
 def settings_file(wildcards, threads):
     """That of the run and seed that the wildcards name."""
     return settings_files(settings_of(wildcards))[0]
-
-
-def trained_settings(wildcards, threads):
-    """Those of all runs and seeds that are trained."""
-    return settings_files(*(SETTINGS[run, seed] for run in RUNS for seed in SEEDS))
-
-
-def files_of_runs(name, several):
-    """A file of each of the runs and seeds."""
-    return [f"<results>/runs/{settings.run}/seed{settings.seed}/{name}" for settings in several]
 
 
 def identity(settings, *keys):

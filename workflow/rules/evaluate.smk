@@ -2,10 +2,6 @@
 # other samplers and grids of timesteps make of the same trained models.
 
 STUDY = config["sampler_study"]
-FIRST = [SETTINGS[run, SEEDS[0]] for run in STUDY["runs"]]
-STUDIED = [SETTINGS[run, seed] for run in STUDY["runs"] for seed in SEEDS] if STUDY["seeds"] == "all" else FIRST
-
-TILTED = [settings for settings in SETTINGS.values() if settings.process.snr_tilt is not None]
 
 
 rule reference:
@@ -115,91 +111,3 @@ rule sampler_study:
         "--reference {input.reference:q} --samplers {params.samplers:q} --n-steps {params.n_steps} "
         "--n-samples {params.n_samples} --network {params.network} {params.options} --threads {threads} "
         "--output {output.table:q} --drawn {output.drawn:q} > {log:q} 2>&1"
-
-
-rule samplers:
-    input:
-        files_of_runs("samplers.csv", STUDIED),
-    output:
-        csv=report("<results>/samplers.csv", caption="../report/samplers.rst", category="Samplers"),
-        png=report("<results>/figures/samplers.png", caption="../report/samplers.rst", category="Samplers"),
-        pdf="<results>/figures/samplers.pdf",
-        caption="<results>/figures/samplers.md",
-    log:
-        "<logs>/figures/samplers.log",
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        identity=[identity(settings) for settings in STUDIED],
-        settings=lambda wildcards, threads: settings_files(*STUDIED),
-        blurdiff=blurdiff,
-    shell:
-        "{params.blurdiff} samplers --studies {input:q} --settings {params.settings:q} --csv {output.csv:q} "
-        "--output {output.png:q} --pdf {output.pdf:q} --caption {output.caption:q} > {log:q} 2>&1"
-
-
-rule failures:
-    input:
-        evaluations=files_of_runs("fid.json", FIRST),
-        samples=files_of_runs("samples.npz", FIRST),
-        images=[f"<results>/data/{settings.dataset}/images.npy" for settings in FIRST],
-        studies=files_of_runs("samplers.csv", FIRST),
-        drawn=files_of_runs("samplers.npz", FIRST),
-    output:
-        csv=report("<results>/failures.csv", caption="../report/failures.rst", category="What breaks"),
-        markdown="<results>/failures.md",
-        png=report("<results>/figures/failures.png", caption="../report/failures.rst", category="What breaks"),
-        pdf="<results>/figures/failures.pdf",
-        caption="<results>/figures/failures.md",
-    log:
-        "<logs>/figures/failures.log",
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        identity=[identity(settings) for settings in FIRST],
-        settings=lambda wildcards, threads: settings_files(*FIRST),
-        blurdiff=blurdiff,
-    shell:
-        "{params.blurdiff} failures --evaluations {input.evaluations:q} --samples {input.samples:q} "
-        "--images {input.images:q} --studies {input.studies:q} --drawn {input.drawn:q} --settings {params.settings:q} "
-        "--csv {output.csv:q} --markdown {output.markdown:q} --output {output.png:q} --pdf {output.pdf:q} "
-        "--caption {output.caption:q} > {log:q} 2>&1"
-
-
-rule tilt:
-    input:
-        evaluations=files_of_runs("fid.json", TILTED),
-        samples=files_of_runs("samples.npz", TILTED),
-        images=[f"<results>/data/{settings.dataset}/images.npy" for settings in TILTED],
-        studies=files_of_runs("samplers.csv", [settings for settings in STUDIED if settings in TILTED]),
-    output:
-        csv=report("<results>/tilt.csv", caption="../report/tilt.rst", category="Is coarse to fine better?"),
-        markdown="<results>/tilt.md",
-        png=report("<results>/figures/tilt.png", caption="../report/tilt.rst", category="Is coarse to fine better?"),
-        pdf="<results>/figures/tilt.pdf",
-        caption="<results>/figures/tilt.md",
-    log:
-        "<logs>/figures/tilt.log",
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        identity=[identity(settings) for settings in TILTED],
-        settings=lambda wildcards, threads: settings_files(*TILTED),
-        blurdiff=blurdiff,
-    shell:
-        "{params.blurdiff} tilt --evaluations {input.evaluations:q} --samples {input.samples:q} "
-        "--images {input.images:q} --studies {input.studies:q} --settings {params.settings:q} "
-        "--csv {output.csv:q} --markdown {output.markdown:q} --output {output.png:q} --pdf {output.pdf:q} "
-        "--caption {output.caption:q} > {log:q} 2>&1"

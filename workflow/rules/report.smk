@@ -1,10 +1,9 @@
-# The paper's Table 1 and figures, other tables, and the page with all results.
+# The paper's Table 1 and figures, other tables and figures, and the page with all results.
 
 
 rule table:
     input:
-        evaluations=expand("<results>/runs/{run}/seed{seed}/fid.json", run=RUNS, seed=SEEDS),
-        studies=lambda wildcards: files_of_runs("samplers.csv", STUDIED if TABLES[wildcards.table].studies else []),
+        unpack(table_inputs),
     output:
         csv=report(
             "<results>/{table}.csv",
@@ -14,6 +13,8 @@ rule table:
         markdown="<results>/{table}.md",
     log:
         "<logs>/{table}.log",
+    wildcard_constraints:
+        table=tables_with(figure=False),
     conda:
         "../../envs/report.yaml"
     threads: 1
@@ -23,12 +24,37 @@ rule table:
     params:
         title=lambda wildcards, threads: TABLES[wildcards.table].title,
         caption=lambda wildcards, threads: TABLES[wildcards.table].caption,
-        settings=trained_settings,
+        identity=table_identity,
+        settings=table_settings,
+        options=path_options,
+        drawn=table_figure,
         blurdiff=blurdiff,
     shell:
-        "{params.blurdiff} table --name {wildcards.table} --evaluations {input.evaluations:q} "
-        "--studies {input.studies:q} --settings {params.settings:q} "
-        "--output {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
+        "{params.blurdiff} table --name {wildcards.table} {params.options} --settings {params.settings:q} "
+        "--output {output.csv:q} --markdown {output.markdown:q} {params.drawn} > {log:q} 2>&1"
+
+
+# A table with a figure of the same.
+use rule table as drawn_table with:
+    output:
+        csv=report(
+            "<results>/{table}.csv",
+            caption="../report/table.rst",
+            category=lambda wildcards: TABLES[wildcards.table].title,
+        ),
+        markdown="<results>/{table}.md",
+        shown=report(
+            "<results>/figures/{table}.png",
+            caption="../report/table.rst",
+            category=lambda wildcards: TABLES[wildcards.table].title,
+        ),
+        pdf="<results>/figures/{table}.pdf",
+        caption="<results>/figures/{table}.md",
+    wildcard_constraints:
+        table=tables_with(figure=True),
+    resources:
+        mem_mb=4000,
+        runtime=30,
 
 
 rule figure:
@@ -57,7 +83,7 @@ rule figure:
         identity=figure_identity,
         settings=figure_settings,
         title=figure_title,
-        options=figure_options,
+        options=path_options,
         pdf=lambda wildcards, output: f"--pdf {shlex.quote(output.pdf)}" if "pdf" in output.keys() else "",
         blurdiff=blurdiff,
     shell:
@@ -85,7 +111,7 @@ SHOWN_DATA = dict.fromkeys(SETTINGS[run, SEEDS[0]].dataset for run in RUNS)
 rule page:
     input:
         shown=expand("<results>/{file}", file=[file for exhibit in exhibits(config) for file in exhibit.files]),
-        tables=expand("<results>/{table}.csv", table=TABLES),
+        tables=expand("<results>/{table}.csv", table=MADE),
         samples=expand("<results>/runs/{run}/seed{seed}/samples.npz", run=RUNS, seed=SEEDS[0]),
         images=expand("<results>/data/{dataset}/images.npy", dataset=SHOWN_DATA),
         manifests=expand("<results>/data/{dataset}/manifest.json", dataset=SHOWN_DATA),

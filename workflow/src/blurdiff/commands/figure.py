@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", required=True, choices=FIGURES, help="which figure")
     parser.add_argument("--settings", required=True, nargs="+", metavar="JSON", help="the settings of each run")
-    for name, each in INPUTS.items():
-        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="PATH", help=each.help)
+    for name in dict.fromkeys(name for figure in FIGURES.values() for name in figure.inputs):
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="PATH", help=INPUTS[name].help)
     parser.add_argument("--manifests", nargs="+", default=[], metavar="JSON",
                         help="manifest.json of each run's data set, for the caption: how many images")  # fmt: skip
     for name, option in OPTIONS.items():

@@ -17,7 +17,7 @@ from blurdiff.runtime.files import read_json
 from blurdiff.runtime.locks import lock_holder
 
 DIMENSIONS = {"inception": 2048, "efficientnet-lite0": 1280}  # of the features
-QUICK = {"all", "table", "figure", "animation", "samplers", "failures", "tilt", "audit", "page"}
+QUICK = {"all", "table", "drawn_table", "figure", "animation", "audit", "page"}
 
 
 class Work(NamedTuple):

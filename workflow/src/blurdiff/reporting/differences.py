@@ -8,9 +8,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from blurdiff.config.made import STRIPS
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels, metrics, tables
 from blurdiff.reporting.samplers import method_label
+from blurdiff.reporting.summaries import Made
 
 LEVEL = 0.95  # of the intervals
 COLUMNS = [*metrics.ABOUT_RUN, "grid", "eta", "prediction", "loss", "against", "metric", "name", "better", "seeds",
@@ -21,15 +23,15 @@ BLUR = ("family", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", 
 MAY_DIFFER = {"seed", *(f"process.{key}" for key in BLUR), *STRIPS}
 
 
-def make(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = ()) -> tuple[pd.DataFrame, str]:
-    """A row for each blurred run, sampler and metric, and the same to read; `std` is that of the pairs' differences.
+def make(runs: Sequence[Settings], evaluations: Sequence[Mapping], studies: Sequence[pd.DataFrame]) -> Made:
+    """A row for each blurred run, sampler and metric; `std` is that of the pairs' differences.
 
-    Compared are the runs' own samples, and those of each sampler of the studies (tables.study_evaluations). Runs
-    without a run without blur beside them are in the Markdown alone. Raises UserError as Table 1 does, and when an
-    evaluation does not say what its samples were made with.
+    Compared are the runs' own samples, and those of each sampler of the studies. Runs without a run without blur
+    beside them are in the Markdown alone. Raises UserError as Table 1 does, and when an evaluation does not say what
+    its samples were made with.
     """
     rows, left_out = [], []
-    for number, drawn in enumerate((evaluations, *studies)):
+    for number, drawn in enumerate((evaluations, *tables.study_evaluations(studies, evaluations))):
         groups = list(tables.group_runs(drawn).values())
         for group in groups:
             if is_without_blur(group[0]):
@@ -42,7 +44,7 @@ def make(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = 
     # Of a run's own numbers nothing is told here: what is counted and deviates are the differences.
     table = table.assign(seeds=table["pairs"], std=table["deviation"])
     table = table.astype(dict.fromkeys(["n_reference", "n_steps"], "Int64"))
-    return table[COLUMNS], render(table, labels.distinct(left_out))
+    return Made(table[COLUMNS], render(table, labels.distinct(left_out)))
 
 
 def is_without_blur(run: Mapping) -> bool:

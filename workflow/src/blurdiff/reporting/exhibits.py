@@ -4,12 +4,10 @@ Figures and tables of the evaluations name their chapter in FIGURES and TABLES; 
 Snakemake reads this file too, so it imports next to nothing.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from blurdiff.config.runs import run_process
 from blurdiff.reporting.figures import FIGURES
-from blurdiff.reporting.summaries import TABLES
+from blurdiff.reporting.summaries import TABLES, made
 
 
 class Chapter(NamedTuple):
@@ -26,8 +24,7 @@ class Exhibit(NamedTuple):
     chapter: str  # a key of CHAPTERS
     picture: str | None = None
     caption: str | None = None  # a file of Markdown
-    table: str | None = None  # Markdown, with a table and what it says itself; or CSV
-    columns: Mapping[str, str] = {}  # of a CSV: which are shown, and under which headings
+    table: str | None = None  # Markdown, with a table and what it says itself
     text: str = ""  # a caption that no file has
 
     @property
@@ -64,17 +61,6 @@ CHAPTERS = {
         " docs/audit.md explains it, audit/measurements.csv has all numbers.",
     ),
 }  # fmt: skip
-SAMPLERS = Exhibit(
-    "Distance against the number of network evaluations", "samplers", "figures/samplers.png", "figures/samplers.md",
-    "samplers.csv",
-    {"run": "run", "seed": "seed", "sampler": "sampler", "grid": "grid", "n_steps": "steps",
-     "evaluations": "network evaluations", "value": "distance", "floor": "floor"},
-)  # fmt: skip
-FAILURES = Exhibit(
-    "Samples, distance and saturation by sampler", "breaks", "figures/failures.png", "figures/failures.md",
-    "failures.md",
-)  # fmt: skip
-TILT = Exhibit("Distance by spectral tilt", "tilt", "figures/tilt.png", "figures/tilt.md", "tilt.md")
 AUDIT = (
     Exhibit("Differences, and what each does", "audit", table="audit/differences.md"),
     Exhibit(
@@ -103,9 +89,12 @@ def exhibits(config: dict) -> list[Exhibit]:
         for name in FIGURES
         if config["figures"].get(name)
     ]
-    tables = [Exhibit(table.title, table.chapter, table=f"{name}.md") for name, table in TABLES.items()]
-    studies = [SAMPLERS, FAILURES] if config["sampler_study"]["runs"] else []
-    if any(run_process(config, run)["snr_tilt"] is not None for run in config["runs"]):
-        studies.append(TILT)
+    tables, both = [], []
+    for name in made(config):
+        title, chapter = TABLES[name].title, TABLES[name].chapter
+        if TABLES[name].figure:
+            both.append(Exhibit(title, chapter, f"figures/{name}.png", f"figures/{name}.md", f"{name}.md"))
+        else:
+            tables.append(Exhibit(title, chapter, table=f"{name}.md"))
     order = list(CHAPTERS)
-    return sorted([*studies, *figures, *tables, *AUDIT], key=lambda exhibit: order.index(exhibit.chapter))
+    return sorted([*both, *figures, *tables, *AUDIT], key=lambda exhibit: order.index(exhibit.chapter))

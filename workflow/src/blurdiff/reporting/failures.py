@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 from blurdiff.config.settings import Settings
 from blurdiff.diffusion.samplers import evaluations
 from blurdiff.errors import UserError
-from blurdiff.evaluation.records import Evaluation
-from blurdiff.evaluation.spectrum import radial_power_spectrum
+from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels, mosaic
-from blurdiff.reporting.samplers import method_label
+from blurdiff.reporting.samplers import method_label, together
 from blurdiff.reporting.style import GREY, TEXT_WIDTH
+from blurdiff.reporting.summaries import Made
 
 COLUMNS = (
     "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "prediction", "loss", "sampler", "grid", "n_steps",
     "evaluations", "n_samples", "metric", "value", "saturated", "fine_power",
 )  # fmt: skip
 N_SHOWN = 5  # samples of each in the figure
+N_OF_DATA = 10_000  # images of a data set, at most, whose power is what samples should have
 
 
 def saturated(images: np.ndarray) -> float:
@@ -36,8 +37,28 @@ def finest_octave(spectrum: tuple[np.ndarray, np.ndarray]) -> float:
     return float(power[(frequency >= 0.25) & (frequency <= 0.5)].sum())
 
 
+def make(
+    runs: Sequence[Settings], evaluations: Sequence[Mapping], samples: Sequence[np.ndarray],
+    images: Sequence[np.ndarray], studies: Sequence[pd.DataFrame], drawn: Sequence[np.ndarray],
+) -> Made:  # fmt: skip
+    """A row for each run's own samples and for each sampler of its study, with a figure of the first samples of each.
+
+    `samples` and `images` (the data set's): uint8 (n, R, R, 3) per run; `drawn`: (rows of the study, n, R, R, 3).
+    Raises UserError as samplers.together does, and when a run's `drawn` does not belong to its study.
+    """
+    study, own = together(studies, runs), {(each["run"], each["seed"]): each for each in evaluations}
+    octaves: dict[str, float] = {}  # of the data sets
+    rows = []
+    for run, its_samples, data, its_drawn in zip(runs, samples, images, drawn, strict=True):
+        if run.dataset not in octaves:
+            octaves[run.dataset] = finest_octave(power_of_data(data, N_OF_DATA))
+        tried = study[(study["run"] == run.run) & (study["seed"] == run.seed)]
+        rows += rows_of(run, own[run.run, run.seed], its_samples, octaves[run.dataset], tried, its_drawn)
+    return Made(pd.DataFrame(rows, columns=COLUMNS), render(rows, runs), *draw(rows, runs))
+
+
 def rows_of(
-    settings: Settings, evaluation: Evaluation, samples: np.ndarray, octave: float, study: pd.DataFrame,
+    settings: Settings, evaluation: Mapping, samples: np.ndarray, octave: float, study: pd.DataFrame,
     drawn: np.ndarray,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A run's own samples and, of each sampler of its study, those with the most steps; `images` holds the first.
@@ -55,10 +76,9 @@ def rows_of(
     own = {"sampler": sampling.sampler, "grid": sampling.grid, "eta": sampling.eta, "n_steps": settings.n_steps}
     own |= {
         "evaluations": evaluations(sampling.sampler, settings.n_steps),
-        "metric": evaluation.metric,
-        "value": evaluation.value,
+        **{key: evaluation[key] for key in ("metric", "value", "n_samples")},
     }
-    found = [(own | {"n_samples": evaluation.n_samples}, samples)]
+    found = [(own, samples)]
     for k, row in enumerate(study.to_dict("records")):
         if row["n_steps"] == study["n_steps"].max():
             keys = ("sampler", "grid", "eta", "n_steps", "evaluations", "n_samples", "metric", "value")
@@ -74,21 +94,20 @@ def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
     """The table in Markdown: a line for each run and sampler."""
     names = dict(zip([run["run"] for run in runs], labels.run_labels(runs), strict=True))
     metric = rows[0]["metric"]
-    head = ("data", "run", "sampler", "network evaluations", metric, "saturated", "power at the finest octave")
-    lines = [f"| {' | '.join(head)} |", "|---|---|---|---:|---:|---:|---:|"]
+    heads = ("data", "run", "sampler", "network evaluations", metric, "saturated", "power at the finest octave")
+    lines = []
     for row in rows:
-        cells = (
+        lines.append((
             labels.markdown(labels.data_label(next(run for run in runs if run["run"] == row["run"]))),
             labels.markdown(names[row["run"]]), method_label(row), str(row["evaluations"]), f"{row['value']:.1f}",
             f"{row['saturated']:.0%}", f"{row['fine_power']:.2f}",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        ))  # fmt: skip
     note = (
         "Distance: smaller is better. Saturated: images of which more than nine in ten pixels have every channel at 0"
         " or 255. Power at the finest octave: that of the samples over that of the data. One seed; the same weights"
         " and noise across samplers."
     )
-    return "\n".join([*lines, "", note, ""])
+    return f"{labels.table(heads, 4, lines)}\n{note}\n"
 
 
 def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]:

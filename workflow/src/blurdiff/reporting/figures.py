@@ -13,11 +13,13 @@ from blurdiff.config.keys import check_names
 
 
 class Input(NamedTuple):
-    """A kind of file that figures are drawn from: the option of its name takes one path for each run."""
+    """A kind of file that figures and tables are made from: the option of its name takes one path for each run."""
 
     path: str  # where the workflow keeps it; keys of the run's settings stand in braces
     read: str  # "module:function" that reads it, from its path and the run's settings
     help: str
+    ordered: bool = True  # one for each run, in their order; otherwise they say themselves of which run they are, and
+    # `read` takes all paths and runs
 
 
 class Figure(NamedTuple):
@@ -51,7 +53,13 @@ INPUTS = {
     "samples": Input("<results>/runs/{run}/seed{seed}/samples.npz", "inputs:read_samples", "samples.npz of each run"),
     "images": Input("<results>/data/{dataset}/images.npy", "inputs:read_images", "images.npy of each run's data set"),
     "histories": Input("<results>/runs/{run}/seed{seed}/history.csv", "inputs:read_history", "history.csv of each run"),
-    "evaluations": Input("<results>/runs/{run}/seed{seed}/fid.json", "tables:read_own", "fid.json of each run"),
+    "evaluations": Input(
+        "<results>/runs/{run}/seed{seed}/fid.json", "tables:read_evaluations", "fid.json of each run", ordered=False
+    ),
+    "studies": Input(
+        "<results>/runs/{run}/seed{seed}/samplers.csv", "tables:read_studies", "samplers.csv of runs", ordered=False
+    ),
+    "drawn": Input("<results>/runs/{run}/seed{seed}/samplers.npz", "inputs:read_drawn", "samplers.npz of each run"),
 }
 OPTIONS = {
     "n_images": Option(1, 1, "figure1 and animation: samples shown of each run"),

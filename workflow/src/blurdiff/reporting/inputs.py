@@ -28,17 +28,21 @@ class Strips(NamedTuple):
 
 
 def read_inputs(
-    names: Sequence[str], paths: Mapping[str, Sequence[str]], runs: Sequence[Mapping], first: int | None = None
+    names: Sequence[str], paths: Mapping[str, Sequence[str]], runs: Sequence[Settings], first: int | None = None
 ) -> dict[str, list]:
-    """{input: what each run's file holds} for these of INPUTS; of samples only the `first`, if given.
+    """{input: what its files hold} for these of INPUTS; of samples only the `first`, if given.
 
-    `paths` has one path for each run by input. Raises UserError when there are more or fewer, or a file is bad.
+    `paths` has them by input. Raises UserError when there are not as many as runs where it takes one for each, or a
+    file is bad.
     """
-    check_counts(names, paths, runs)
+    check_counts([name for name in names if INPUTS[name].ordered], paths, runs)
     read = {}
     for name in names:
         reader, some = function(INPUTS[name].read), {"first": first} if name == "samples" else {}
-        read[name] = [reader(path, run, **some) for path, run in zip(paths[name], runs, strict=True)]
+        if INPUTS[name].ordered:
+            read[name] = [reader(path, run, **some) for path, run in zip(paths[name], runs, strict=True)]
+        else:
+            read[name] = reader(paths[name], runs)
     return read
 
 
@@ -74,6 +78,11 @@ def read_samples(path: str | Path, settings: Mapping, first: int | None = None) 
     samples, made_with = arrays.read_samples(path, settings["resolution"])
     made.check_made(path, made_with, settings, made.SAMPLES, *made.STRIPS)
     return samples[:first].copy() if first else samples
+
+
+def read_drawn(path: str | Path, settings: Mapping) -> np.ndarray:
+    """Read samplers.npz: uint8 (rows of samplers.csv, n, R, R, 3)."""
+    return arrays.read_npz(path, ("images",), "delete it and run again")["images"]
 
 
 def read_images(path: str | Path, settings: Mapping) -> np.ndarray:

@@ -3,17 +3,14 @@
 import base64
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
 from blurdiff.errors import UserError
-from blurdiff.reporting.inputs import read_csv
 
 # Of Markdown, what `labels.markdown` and our captions write: an escaped sign, bold, code, italic.
 MARKS = re.compile(r"\\(?P<sign>[^A-Za-z0-9\s])|\*\*(?P<b>.+?)\*\*|`(?P<code>[^`]+)`|\*(?P<i>[^*\s][^*]*)\*")
@@ -69,24 +66,6 @@ def blocks(markdown: str) -> list[Markup | Table]:
         elif not lines[0].startswith("#"):
             found.append(inline(" ".join(lines)))
     return found
-
-
-def csv_table(path: Path, columns: Mapping[str, str]) -> Table:
-    """The `columns` of a CSV file under their headings; UserError when it lacks one."""
-    table = read_csv(path, "delete it and run again")
-    if missing := [name for name in columns if name not in table]:
-        raise UserError(f"{path}: has no column {missing[0]}; delete it and run again")
-    table = table[list(columns)]
-    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in columns]
-    rows = [[shown(value) for value in row] for row in table.itertuples(index=False)]
-    return Table([escape(head) for head in columns.values()], numeric, rows)
-
-
-def shown(value: object) -> Markup:
-    """A cell of a CSV file: four digits of a number, a dash for none."""
-    if isinstance(value, float | np.floating):
-        return escape("–" if np.isnan(value) else f"{value:.1f}" if abs(float(value)) >= 100 else f"{value:.4g}")
-    return escape(value)
 
 
 def picture_file(path: Path, text: str) -> Picture:

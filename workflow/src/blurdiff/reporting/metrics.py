@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import FRECHET, METRICS, label
 from blurdiff.reporting import labels, tables
+from blurdiff.reporting.summaries import Made
 
 ABOUT_RUN = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "network",
              "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler"]  # fmt: skip
@@ -15,10 +17,10 @@ COLUMNS = [*ABOUT_RUN, "metric", "name", "better", "seeds", "mean", "std", "erro
 ABOUT_SCORE = ["value", "error", "floor_mean", "floor_std"]
 
 
-def make(evaluations: Sequence[Mapping]) -> tuple[pd.DataFrame, str]:
-    """The table and the same in Markdown; raises UserError as `summarise` does."""
+def make(runs: Sequence[Settings], evaluations: Sequence[Mapping]) -> Made:
+    """The table; raises UserError as `summarise` does."""
     table = summarise(evaluations)
-    return table, render(table)
+    return Made(table, render(table))
 
 
 def scores(evaluation: Mapping) -> dict[str, dict]:

@@ -100,11 +100,9 @@ def content(results: Path, exhibit: Exhibit) -> dict[str, Any]:
     """What the template is told of an exhibit: title, picture, and paragraphs and tables below it."""
     parts: list[Markup | markup.Table] = []
     for name in (exhibit.caption, exhibit.table):
-        if name and name.endswith(".md"):
+        if name:
             blocks = markup.blocks((results / name).read_text(encoding="utf-8"))
             parts += sorted(blocks, key=lambda block: not isinstance(block, markup.Table))  # tables before their text
-        elif name:
-            parts.append(markup.csv_table(results / name, exhibit.columns))
     if exhibit.text:
         parts.append(markup.inline(exhibit.text))
     picture = markup.picture_file(results / exhibit.picture, exhibit.title) if exhibit.picture else None

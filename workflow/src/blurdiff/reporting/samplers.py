@@ -8,33 +8,49 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from blurdiff.config.made import check_model_beside
 from blurdiff.config.settings import SAMPLERS, Settings
 from blurdiff.errors import UserError
-from blurdiff.reporting import inputs, labels, style, tables
+from blurdiff.reporting import labels, style
 from blurdiff.reporting.curves import plain_log_ticks
+from blurdiff.reporting.summaries import Made
 
 
-def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> pd.DataFrame:
-    """The rows of several samplers.csv, one after another; `runs` are the runs' settings, in the same order.
+def make(runs: Sequence[Settings], studies: Sequence[pd.DataFrame]) -> Made:
+    """The rows of the studies, and a figure of them; raises UserError as `together` does."""
+    table = together(studies, runs)
+    return Made(table, render(table), *draw(table, runs))
 
-    Raises UserError when a file is no whole study, its model was trained with other settings, or the studies differ in
-    samplers, steps, metric or sample count.
+
+def together(studies: Sequence[pd.DataFrame], runs: Sequence[Settings]) -> pd.DataFrame:
+    """The rows of several studies (tables.read_studies), one after another.
+
+    Raises UserError when they differ in samplers, steps, metric or sample count, or there is not one for each run.
     """
-    inputs.check_counts(["studies"], {"studies": paths}, runs)
-    frames = []
-    for path, settings in zip(paths, runs, strict=True):
-        check_model_beside(path, settings)
-        frame = tables.read_study(path)
-        frames.append(frame)
-        tried = frame[["sampler", "grid", "eta", "n_steps"]].values.tolist()
-        if tried != frames[0][["sampler", "grid", "eta", "n_steps"]].values.tolist():
-            raise UserError(f"{path} has other samplers or steps than {paths[0]}; make both anew")
-    table = pd.concat(frames, ignore_index=True)
+    method = ["sampler", "grid", "eta", "n_steps"]
+    for study in studies:
+        if study[method].values.tolist() != studies[0][method].values.tolist():
+            first = studies[0].attrs["path"]
+            raise UserError(f"{study.attrs['path']} has other samplers or steps than {first}; make both anew")
+    own = [(study["run"].iloc[0], study["seed"].iloc[0]) for study in studies]
+    for run in runs:
+        if own.count((run.run, run.seed)) != 1:
+            raise UserError(f"--studies: give one samplers.csv of run {run.run}, seed {run.seed}")
+    table = pd.concat(studies, ignore_index=True)
     for column in ("metric", "n_samples"):
         if table[column].nunique() > 1:
             raise UserError(f"the studies mix {column}: {', '.join(map(str, table[column].unique()))}; make them anew")
     return table
+
+
+def render(table: pd.DataFrame) -> str:
+    """The table in Markdown: a line for each run, sampler and number of steps."""
+    heads = ["run", "sampler", "seed", "steps", "network evaluations", table["metric"].iloc[0], "floor"]
+    lines = [
+        [labels.markdown(row["run"]), method_label(row), *(str(row[key]) for key in ("seed", "n_steps", "evaluations")),
+         *("–" if pd.isna(row[key]) else f"{row[key]:.1f}" for key in ("value", "floor"))]
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+    return labels.table(heads, 5, lines)
 
 
 def method_label(row: Mapping) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from blurdiff.config.made import SAMPLES, STRIPS, check_made
+from blurdiff.config.made import SAMPLES, STRIPS, check_made, check_model_beside
 from blurdiff.config.settings import Settings
 from blurdiff.errors import UserError
 from blurdiff.evaluation import records
 from blurdiff.reporting import inputs, labels
+from blurdiff.reporting.summaries import Made
 from blurdiff.runtime.files import atomic_path
 
 # Table 1 of the paper: FID of 10,000 samples at 64×64, by data set, schedule and f(N) as printed.
@@ -56,7 +57,42 @@ def read_evaluation(path: str) -> dict:
     return row
 
 
-def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> list[list[dict]]:
+def read_evaluations(paths: Sequence[str], runs: Sequence[Settings]) -> list[dict]:
+    """`read_evaluation` of several fid.json. With `runs`, these must be theirs, one each, in any order.
+
+    Raises UserError also for samples that were made with other settings than their run's.
+    """
+    evaluations = [read_evaluation(path) for path in paths]
+    wanted = {(run.run, run.seed): run for run in runs}
+    for each in evaluations if runs else ():
+        if (each["run"], each["seed"]) not in wanted:
+            raise UserError(f"{each['path']}: is of run {each['run']}, seed {each['seed']}, which --settings lacks")
+        check_made(each["path"], each.get("made_with", {}), wanted[each["run"], each["seed"]], SAMPLES, *STRIPS)
+    if missing := sorted(wanted.keys() - {(each["run"], each["seed"]) for each in evaluations}):
+        run, seed = missing[0]
+        raise UserError(f"--evaluations: no fid.json is of run {run}, seed {seed}; give one for each run in --settings")
+    return evaluations
+
+
+def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> list[pd.DataFrame]:
+    """Several samplers.csv, each with its path in `attrs`. With `runs`, these must be of some of them, and their models
+    trained with the settings of these; UserError otherwise, or for what is no whole study."""
+    wanted, studies = {(run.run, run.seed): run for run in runs}, []
+    for path in paths:
+        study = inputs.read_csv(path, "delete it and run again")
+        if tuple(study.columns) != records.STUDY_COLUMNS or study.empty:
+            raise UserError(f"{path} is not a study of samplers; delete it and run again")
+        run, seed = study["run"].iloc[0], study["seed"].iloc[0]
+        if runs and (run, seed) not in wanted:
+            raise UserError(f"{path}: is of run {run}, seed {seed}, which --settings lacks")
+        if runs:
+            check_model_beside(path, wanted[run, seed])
+        study.attrs["path"] = str(path)
+        studies.append(study)
+    return studies
+
+
+def study_evaluations(studies: Sequence[pd.DataFrame], evaluations: Sequence[Mapping]) -> list[list[dict]]:
     """What the studies of samplers found, as evaluations like those of the same runs: a list for each sampler and
     number of steps. They have the Fréchet distance alone.
 
@@ -64,9 +100,10 @@ def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> l
     """
     own = {(each["run"], each["seed"]): each for each in evaluations}
     found: dict[tuple, list[dict]] = {}
-    for path in paths:
+    for study in studies:
         seen: Counter[tuple] = Counter()
-        for row in read_study(path).to_dict("records"):
+        path = study.attrs["path"]
+        for row in study.to_dict("records"):
             if (row["run"], row["seed"]) not in own:
                 raise UserError(f"{path}: is of run {row['run']}, seed {row['seed']}, which has no evaluation here")
             drawn = {key: row[key] for key in ("sampler", "grid", "eta", "n_steps")}
@@ -74,20 +111,12 @@ def study_evaluations(paths: Sequence[str], evaluations: Sequence[Mapping]) -> l
             made_with = run.get("made_with", {}) | {f"sampling.{key}": value for key, value in drawn.items()}
             nothing: dict[str, Any] = dict.fromkeys(("floor_mean", "floor_std", "floor_n", "error"))
             numbers = {key: row[key] for key in ("value", "n_samples", "metric")}
-            each = run | drawn | numbers | nothing | {"others": {}, "made_with": made_with, "path": str(path)}
+            each = run | drawn | numbers | nothing | {"others": {}, "made_with": made_with, "path": path}
             # Of samplers that differ in what samplers.csv does not hold, the file has several rows in their order.
             key = tuple(drawn.values())
             seen[key] += 1
             found.setdefault((*key, seen[key]), []).append(each)
     return list(found.values())
-
-
-def read_study(path: str) -> pd.DataFrame:
-    """A samplers.csv; UserError when it is no whole study."""
-    frame = inputs.read_csv(path, "delete it and run again")
-    if tuple(frame.columns) != records.STUDY_COLUMNS or frame.empty:
-        raise UserError(f"{path} is not a study of samplers; delete it and run again")
-    return frame
 
 
 def write_csv(table: pd.DataFrame, path: str | os.PathLike, digits: int | None = None) -> None:
@@ -96,25 +125,10 @@ def write_csv(table: pd.DataFrame, path: str | os.PathLike, digits: int | None =
         table.to_csv(temporary, index=False, float_format=digits and f"%.{digits}g", lineterminator="\n")
 
 
-def read_own(path: str, settings: Settings) -> dict:
-    """The same of a run; raises UserError also when its samples were made with other settings than these."""
-    evaluation = read_evaluation(path)
-    check_made(path, evaluation.get("made_with", {}), settings, SAMPLES, *STRIPS)
-    return evaluation
-
-
-def check_settings(evaluations: Sequence[Mapping], runs: Sequence[Settings]) -> None:
-    """Raise UserError for an evaluation of samples that were made with other settings than its run's among `runs`."""
-    wanted = {(run.run, run.seed): run for run in runs}
-    for each in evaluations:
-        if settings := wanted.get((each["run"], each["seed"])):
-            check_made(each["path"], each.get("made_with", {}), settings, SAMPLES, *STRIPS)
-
-
-def make(evaluations: Sequence[Mapping]) -> tuple[pd.DataFrame, str]:
-    """Table 1 and the same in Markdown; raises UserError as `summarise` does."""
+def make(runs: Sequence[Settings], evaluations: Sequence[Mapping]) -> Made:
+    """Table 1; raises UserError as `summarise` does."""
     table = summarise(evaluations)
-    return table, render(table)
+    return Made(table, render(table))
 
 
 def summarise(evaluations: Sequence[Mapping]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels, tables
 from blurdiff.reporting.differences import cell, compare, interval, sampler_label, setting, shared
 from blurdiff.reporting.style import GREY, OTHER_LOOKS, SCHEDULE_LOOKS, TEXT_WIDTH, line_style
+from blurdiff.reporting.summaries import Made
 
 COLUMNS = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
            "eta", "n_steps", "n_samples", "metric", "name", "better", "seeds", "mean", "std", "against", "pairs",
@@ -28,6 +29,15 @@ TILT, SHIFT = "process.snr_tilt", "process.snr_shift"
 # Beside p and δ, nothing else may differ between the runs of a comparison (column `comparison`).
 MAY_DIFFER = {"seed", TILT, SHIFT, *STRIPS}
 LOOKS = [*SCHEDULE_LOOKS.values(), *OTHER_LOOKS]
+
+
+def make(
+    runs: Sequence[Settings], evaluations: Sequence[Mapping], samples: Sequence[np.ndarray],
+    images: Sequence[np.ndarray], studies: Sequence[pd.DataFrame],
+) -> Made:  # fmt: skip
+    """`summarise` and `draw`, of runs with a tilt and the studies of some of them."""
+    table = summarise(evaluations, tables.study_evaluations(studies, evaluations))
+    return Made(table[COLUMNS], render(table), *draw(table, runs, samples, images))
 
 
 def summarise(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping]] = ()) -> pd.DataFrame:
