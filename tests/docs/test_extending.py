@@ -195,7 +195,7 @@ def test_the_new_source(tmp_path, monkeypatch, capsys):
 
 def test_a_source_without_an_entry_is_an_error_at_import(monkeypatch):
     monkeypatch.setattr(known_settings, "SOURCES", (*known_settings.SOURCES, "tar"))
-    with pytest.raises(AssertionError, match="data.sources.SOURCES and config/settings.py differ in tar"):
+    with pytest.raises(AssertionError, match="data.sources.SOURCES lacks tar of config/settings.py"):
         importlib.reload(sources)
 
 

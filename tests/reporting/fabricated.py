@@ -138,7 +138,8 @@ def write_results(folder: Path, **changes) -> Path:
         evaluations[-1].write_text(json.dumps(evaluation_of(settings.as_dict(), 100.0 + 2 * number)), encoding="utf-8")
         data.mkdir(parents=True, exist_ok=True)
         (run / "images.npy").replace(data / "images.npy")
-        manifest = {"source": "here", "n_used": 50, "resolution": RESOLUTION, "sha256": "5" * 64, "skipped": []}
+        source = "photos_lmdb" if settings.dataset == "photos" else str(results / "data" / f"{settings.dataset}_lmdb")
+        manifest = {"source": source, "n_used": 50, "resolution": RESOLUTION, "sha256": "5" * 64, "skipped": []}
         (data / "manifest.json").write_text(json.dumps(manifest))
         benchmark = results / "benchmarks" / "sample" / f"{settings.run}.seed{settings.seed}.0.tsv"
         benchmark.parent.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,12 @@
 
 import base64
 import io
+import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import yaml
 from fabricated import ODD_LABEL, STUDY
 from markupsafe import Markup
 from PIL import Image
@@ -14,6 +17,7 @@ from blurdiff.reporting import labels, markup, timings
 from blurdiff.reporting.exhibits import CHAPTERS
 from blurdiff.reporting.figures import FIGURES
 from blurdiff.reporting.summaries import TABLES
+from blurdiff.runtime import arrays
 
 
 class Page(HTMLParser):
@@ -104,6 +108,26 @@ def test_what_is_not_there_is_left_out(without, results, page, tmp_path):
     assert "white or one colour" not in made.text  # failures.csv is of a study that the config has no more
     if without == "synthetic data":
         assert "no photographs" not in made.text and "With one seed" in made.text
+
+
+def test_what_another_config_made_is_named_and_not_shown(results, page, tmp_path):
+    config = results(seeds=[0, 1])
+    changed = yaml.safe_load(config.read_text())
+    changed["training"]["iterations"] = 4000
+    changed["datasets"]["photos"] = {"folder": "own", "label": "my photos"}
+    config.write_text(yaml.safe_dump(changed))
+    runs = tmp_path / "results" / "runs"
+    (runs / "rooms_none" / "seed1" / "samples.npz").unlink()
+    path = runs / "rooms_quartic" / "seed1" / "samples.npz"
+    made_with = json.dumps({"training.iterations": 3000})
+    arrays.write_npz(path, {"arr_0": np.load(path)["arr_0"], "made_with": made_with})
+    made = page(config)
+    assert "Made with another config, as are the tables and figures of it: " in made.text
+    assert "data/photos/manifest.json was made with source photos_lmdb, the settings have own" in made.text
+    assert "rooms_quartic/seed1/samples.npz was made with training.iterations 3000, the settings have 4000" in made.text
+    assert "5 of 6 networks have learned" in made.text and "Not there yet: runs/rooms_none/seed1/samples" in made.text
+    # The drawn data and three runs (the files of others do not say what made them), and two pictures of the audit.
+    assert made.tags.count("img") == 4 + 2
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,10 @@ def gpus_of(section):
 @atexit.register
 def show_page():
     """Say where the page is, if it was asked for and is there: the last line, after all that Snakemake prints itself."""
-    dag, page = workflow.dag, rules.page.output[0]
-    pages = [job for job in dag.jobs if page in job.output] if dag is not None and in_earnest() else []
+    dag = workflow.dag
+    if dag is None or not in_earnest():  # a workflow that did not load may have no such rule
+        return
+    page = rules.page.output[0]
+    pages = [job for job in dag.jobs if page in job.output]
     if pages and all(dag.noneedrun_finished(job) for job in pages):
         print(f"All results are on one page: {page}", file=sys.stderr)

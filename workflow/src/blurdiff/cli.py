@@ -88,7 +88,8 @@ def set_environment() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one stage; returns the exit status: 0 done, 1 bad input (one line on stderr), 2 wrong usage."""
+    """Run one stage; returns the exit status: 0 done, 1 bad input (one line on stderr), 2 wrong usage, 130
+    interrupted by Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
@@ -100,13 +101,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: no stage named {argv[0]!r}; `blurdiff --help` lists them", file=sys.stderr)
         return 2
     set_environment()
-    module = importlib.import_module(module_name(argv[0]))
-    parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    module.add_arguments(parser)
-    arguments = parser.parse_args(argv[1:])
     try:
+        module = importlib.import_module(module_name(argv[0]))
+        parser = argparse.ArgumentParser(prog=f"blurdiff {argv[0]}", description=module.__doc__,
+                                         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        module.add_arguments(parser)
+        arguments = parser.parse_args(argv[1:])
         return module.run(with_paths(arguments)) or 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command does it again, and goes on where it can", file=sys.stderr)
+        return 130

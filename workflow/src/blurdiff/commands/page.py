@@ -8,7 +8,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stage's options."""
-    parser.add_argument("--config", default="config/config.yaml", metavar="YAML",
+    parser.add_argument("--config", "--configfile", default="config/config.yaml", metavar="YAML",
                         help="whose results are shown (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output", metavar="HTML", help="page to write (default: report.html among the results)")
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several = (
         "the config; of several, the later is laid over the earlier, as Snakemake does (default: config/config.yaml)"
     )
-    add("--configfile", nargs="+", action="extend", metavar="FILE", help=several)
+    add("--configfile", "--config", nargs="+", action="extend", metavar="FILE", help=several)
     add("--no-calibration", action="store_true", help="measure nothing: operations, disk and memory only")
     add("--calibration-seconds", type=float, default=1.0, metavar="S", help="for each kind of work (default: 1)")
     add("--compile", action="store_true",

@@ -12,7 +12,9 @@ from blurdiff.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
-    parser.add_argument("--config", default="config/config.yaml", metavar="YAML", help="(default: %(default)s)")
+    parser.add_argument(
+        "--config", "--configfile", default="config/config.yaml", metavar="YAML", help="(default: %(default)s)"
+    )
     parser.add_argument("--run", nargs="+", metavar="NAME", help="only these runs (default: all)")
     parser.add_argument("--seed", type=int, help="only this seed (default: all, with --run the first)")
 

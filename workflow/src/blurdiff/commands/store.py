@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for part in (listed, removal):
         part.add_argument("--store", metavar="DIR", help="the store (default: that of the configs, or of the defaults)")
         part.add_argument(
-            "--config", nargs="+", metavar="FILE", required=part is removal, default=[], action="extend",
+            "--config", "--configfile", nargs="+", metavar="FILE", required=part is removal, default=[],
+            action="extend",
             help="configs whose runs need models, each by itself; what Snakemake is given by --config must stand there",
         )  # fmt: skip
     listed.add_argument("--verify", action="store_true", help="compare every file with the digest in its name")

@@ -28,16 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from blurdiff.config.runs import read_settings
-    from blurdiff.data.manifest import read_manifest
     from blurdiff.training.telling import Teller, own_stdout
     from blurdiff.training.train import train_in_store
 
     settings = read_settings(arguments.settings)
-    manifest = read_manifest(arguments.manifest, "sha256")
+    data = arguments.images, arguments.manifest
     model, history = Path(arguments.output), Path(arguments.history)
-    images, digest, store = arguments.images, str(manifest.sha256), arguments.store
     with contextlib.ExitStack() as held:
         tell = arguments.tell
         teller = None if tell is None else Teller(settings, tell, held.enter_context(own_stdout()))
-        done = train_in_store(settings, images, digest, store, model, history, arguments.threads, teller)
+        done = train_in_store(settings, *data, arguments.store, model, history, arguments.threads, teller)
     return 0 if done else EXIT_INTERRUPTED

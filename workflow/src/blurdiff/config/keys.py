@@ -67,8 +67,10 @@ class Section(Mapping):
 
 def check_names(table: Collection[str], names: Collection[str], where: str) -> None:
     """Raise AssertionError, at import, when a table of entries and the names that a config may use differ."""
-    if set(table) != set(names):
-        raise AssertionError(f"{where} and config/settings.py differ in {', '.join(set(table) ^ set(names))}")
+    if lacking := sorted(set(names) - set(table)):
+        raise AssertionError(f"{where} lacks {', '.join(lacking)} of config/settings.py; put entries above check_names")
+    if more := sorted(set(table) - set(names)):
+        raise AssertionError(f"config/settings.py lacks {', '.join(more)} of {where}; add the name to what it lists")
 
 
 def made_by(section: Section, *without: str) -> dict:

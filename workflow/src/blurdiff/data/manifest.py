@@ -1,10 +1,15 @@
 """manifest.json: what an array of images is of, where it came from and what was left out; one reader, one writer."""
 
+import hashlib
 import os
 from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy
 
 OF_PARTS = ("part", "parts", "state")
 
@@ -38,6 +43,21 @@ def read_manifest(path: str | os.PathLike, *needed: str) -> Manifest:
         raise UserError(f"{path} {lacks}, so it is no manifest; give the manifest.json that stands beside images.npy")
     names = {one.name for one in fields(Manifest)}
     return Manifest(**{key: value for key, value in found.items() if key in names})
+
+
+def checked_digest(
+    images: "numpy.ndarray", path: str | os.PathLike, manifest: Manifest, manifest_path: str | os.PathLike
+) -> str:
+    """The SHA-256 of uint8 (n, R, R, 3) read from `path`; UserError unless the manifest has the same."""
+    digest = hashlib.sha256()
+    step = max(1, (1 << 24) // images[0].nbytes)
+    for start in range(0, len(images), step):
+        digest.update(images[start : start + step].tobytes())
+    if manifest.sha256 != digest.hexdigest():
+        raise UserError(
+            f"{manifest_path}: sha256 is {manifest.sha256}, {path} has {digest.hexdigest()}; preprocess the data again"
+        )
+    return digest.hexdigest()
 
 
 def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:

@@ -1,13 +1,12 @@
 """Statistics of a data set's real images: what samples are compared with, and the number that real images get."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from blurdiff.data.manifest import read_manifest
+from blurdiff.data.manifest import checked_digest, read_manifest
 from blurdiff.errors import UserError
 from blurdiff.evaluation import features
 from blurdiff.evaluation.frechet import Moments, accumulate, remove
@@ -44,7 +43,7 @@ def make_reference(
     images = open_images(images_path)
     if len(images) < 2:
         raise UserError(f"{images_path} holds 1 image; a covariance needs at least 2: use more images")
-    sha256 = check_manifest(images, images_path, manifest_path)
+    sha256 = checked_digest(images, images_path, read_manifest(manifest_path), manifest_path)
     where = pick_device(device, threads)
     extractor = features.load_network(network, weights, where)
 
@@ -68,20 +67,6 @@ def make_reference(
     )
     write_reference(output, reference)
     return reference
-
-
-def check_manifest(images: np.ndarray, path: str | os.PathLike, manifest_path: str | os.PathLike) -> str:
-    """The SHA-256 of the images, which their manifest must confirm: the reference is of these and no others."""
-    recorded = read_manifest(manifest_path).sha256
-    digest = hashlib.sha256()
-    step = max(1, (1 << 24) // images[0].nbytes)
-    for start in range(0, len(images), step):
-        digest.update(np.ascontiguousarray(images[start : start + step]).data.cast("B"))
-    if recorded != digest.hexdigest():
-        raise UserError(
-            f"{manifest_path}: sha256 is {recorded}, {path} has {digest.hexdigest()}; preprocess the data again"
-        )
-    return recorded
 
 
 def draw_subsets(total: int, n: int, repeats: int, seed: int) -> np.ndarray:

@@ -60,6 +60,8 @@ def read_metadata(path: str | os.PathLike) -> tuple[dict, dict[str, str]]:
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> UserError:
+    if not os.path.exists(path):
+        return UserError(f"{path} is missing; correct the path")
     return UserError(f"{path} is not a readable safetensors file ({error}); if a run made it, delete it and run again")
 
 

@@ -131,15 +131,18 @@ def disk(plan: dict) -> list[str]:
 
 
 def memory(plan: dict) -> list[str]:
+    process = plan["memory"]["process"]
+    own = f", beside {size(process)} of a process with PyTorch" if process else ""
     lines = []
     for entry in plan["memory"]["training"]:
         parts = ", ".join(f"{what} {size(n)}" for what, n in entry["bytes"].items())
         kind = f"{'GPU' if entry['device'] == 'cuda' else 'host'}, batch {entry['batch_size']}, {entry['precision']}"
-        lines.append(f"memory of a training ({kind}): {size(sum(entry['bytes'].values()))} at its peak: {parts}")
+        beside = own if entry["device"] == "cpu" else ""
+        lines.append(
+            f"memory of a training ({kind}): {size(sum(entry['bytes'].values()))} at its peak{beside}: {parts}"
+        )
         if entry["images"]:
             lines.append(f"  and {size(entry['images'])} of images, if half of the GPU memory that is free holds them")
-    process = plan["memory"]["process"]
-    own = f", beside {size(process)} of a process with PyTorch" if process else ""
     return [*lines, f"memory of an evaluation (host): arrays of {size(plan['memory']['evaluation_arrays'])}{own}"]
 
 

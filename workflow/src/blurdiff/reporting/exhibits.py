@@ -72,7 +72,8 @@ AUDIT = (
     Exhibit(
         "Samplers on Gaussian data with the exact score", "audit", "audit/gaussian.png",
         text="The final standard deviation of a mode over the true one, against spatial frequency; 1 is right. A column"
-        " a process, a row a grid of timesteps, a line a sampler. The scales of the rows differ.",
+        " a process, a row a grid of timesteps, a line a sampler. Rows, and"
+        " the columns of log, have scales of their own.",
     ),
 )  # fmt: skip
 

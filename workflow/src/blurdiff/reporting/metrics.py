@@ -92,11 +92,13 @@ def caption(table: pd.DataFrame) -> str:
     shown = table.drop_duplicates("metric").to_dict("records")
     means = "; ".join(f"{row['name']}: {METRICS[row['metric']].meaning}" for row in shown)
     seeds = sorted(set(table["seeds"]) - {0})
-    deviation = "One seed: no error bars between runs" if seeds == [1] else "Mean ± standard deviation over seeds"
+    deviation = "Mean ± standard deviation over seeds"
+    if seeds == [1]:
+        deviation = "In parentheses: the standard error from the choice of images. One seed: no error bars between runs"
     network, n_samples = labels.either(table["network"]), labels.either(table["n_samples"].tolist())
     return (
         f"**All metrics**, from features of {network} of {n_samples} samples a run; ↓: lower is better, ↑: higher."
-        f" {means}. All but the Fréchet distance are against no more images of the data than there are samples. In"
-        f" parentheses: the standard error from the choice of images. {deviation}. Floor: what as many images of the"
+        f" {means}. All but the Fréchet distance are against no more images of the data than there are samples."
+        f" {deviation}. Floor: what as many images of the"
         " data get as samples."
     )

@@ -3,6 +3,7 @@
 The same results give the same bytes on one machine, with one version of the code and its packages.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,16 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from blurdiff import __version__
+from blurdiff.config import made
 from blurdiff.config.runs import is_forward_only, resolve_runs
 from blurdiff.config.settings import Settings
+from blurdiff.data import sources
 from blurdiff.data.manifest import read_manifest
+from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import FRECHET
 from blurdiff.reporting import differences, grids, inputs, labels, markup, mosaic, tables, timings
 from blurdiff.reporting.exhibits import CHAPTERS, Exhibit, exhibits
-from blurdiff.runtime import machine
+from blurdiff.runtime import arrays, machine
 from blurdiff.runtime.text import duration, size
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -52,16 +56,20 @@ class Card(NamedTuple):
 
 
 def render(config: Mapping) -> str:
-    """The page of a complete config, from what is in its folder of results; what is not there yet is listed.
+    """The page of a complete config, from what is in its folder of results. What is not there yet is listed, as is what
+    was made with other settings than the config's.
 
-    Raises UserError when a file is damaged, or samples were made with other settings than the config's.
+    Raises UserError when a file is damaged.
     """
     results = Path(config["results"])
     runs = [run for run in resolve_runs(dict(config)) if not is_forward_only(config, config_of(config, run.run))]
     shown = exhibits(dict(config))
     missing = [name for exhibit in shown for name in exhibit.files if not (results / name).exists()]
     whole = [exhibit for exhibit in shown if not set(missing) & set(exhibit.files)]
-    data = data_cards(config, runs, missing)
+    stale = stale_files(config, runs)
+    data = data_cards(config, runs, missing, stale)
+    samples = [samples_of(run) for run in runs]
+    missing += [name for name in samples if not (results / name).exists() and name not in missing]
     titles = " ".join(card.title for _, cards in data for card in cards)
     values = {
         "data": data,
@@ -71,6 +79,7 @@ def render(config: Mapping) -> str:
             for key, chapter in CHAPTERS.items()
         ],
         "times": times(results, config, runs),
+        "stale": list(stale.values()),
         "missing": list(dict.fromkeys(str(Path(name).with_suffix("")) for name in missing)),
         "facts": facts(results, runs),
         "machine": machine_of(runs),
@@ -83,6 +92,7 @@ def render(config: Mapping) -> str:
         "packages": machine.versions(PACKAGES),
         "synthetic": any(run.synthetic for run in runs),
         "n_models": len(runs),
+        "n_drawn": sum((results / name).exists() for name in samples),
         "any_blur": any((run.process.family, run.process.f_type) != ("blur", "none") for run in runs),
         "seeds": len(config["seeds"]),
     }  # fmt: skip
@@ -94,6 +104,37 @@ def render(config: Mapping) -> str:
 def config_of(config: Mapping, name: str) -> Mapping:
     """The entry of a config's runs with this name."""
     return next(run for run in config["runs"] if run["name"] == name)
+
+
+def samples_of(run: Settings) -> str:
+    """Where the samples of a run and seed are, among the results."""
+    return f"runs/{run.run}/seed{run.seed}/samples.npz"
+
+
+def stale_files(config: Mapping, runs: Sequence[Settings]) -> dict[str, str]:
+    """The images and samples that are there, but were made with other settings than the config's, and which."""
+    results, found = Path(config["results"]), {}
+    for name in dict.fromkeys(run.dataset for run in runs):
+        path, part = results / "data" / name / "manifest.json", config["datasets"][name]
+        _, source = sources.source_of(part, str(results / "data" / f"{name}_lmdb"))
+        expected = {"resolution": config["resolution"], **part, "source": os.path.normpath(source)}
+        of_images = {key: os.path.normpath(v) if key == "source" else v for key, v in made.settings_in(path).items()}
+        found[f"data/{name}/images.npy"] = difference(path, of_images, expected)
+    for run in runs:
+        path = results / samples_of(run)
+        if path.exists():
+            made_with = {key: value for key, value in arrays.read_made_with(path).items() if key not in made.STRIPS}
+            found[samples_of(run)] = difference(path, made_with, made.deciding(run, *made.SAMPLES))
+    return {name: text for name, text in found.items() if text}
+
+
+def difference(path: Path, made_with: Mapping, settings: Mapping) -> str:
+    """In what two results of made.deciding differ; "" where in nothing."""
+    try:
+        made.compare(path, made_with, settings, remedy="")
+    except UserError as error:
+        return str(error).rstrip("; ")
+    return ""
 
 
 def content(results: Path, exhibit: Exhibit) -> dict[str, Any]:
@@ -121,10 +162,12 @@ def metric_of(results: Path) -> str | None:
     return None if table is None else str(table["metric"].iloc[0])
 
 
-def data_cards(config: Mapping, runs: Sequence[Settings], missing: list[str]) -> list[tuple[str, list[Card]]]:
+def data_cards(
+    config: Mapping, runs: Sequence[Settings], missing: list[str], stale: Mapping[str, str]
+) -> list[tuple[str, list[Card]]]:
     """For each data set its label and cards: its own images, then the samples of each run's first seed.
 
-    What is not there is added to `missing`.
+    What is not there is added to `missing`; what is `stale` is left out.
     """
     results = Path(config["results"])
     first = {run.run: run for run in reversed(runs)}
@@ -134,13 +177,13 @@ def data_cards(config: Mapping, runs: Sequence[Settings], missing: list[str]) ->
     studied = config["sampler_study"]["runs"]
     found: dict[str, tuple[str, list[Card]]] = {}
     for run, name in zip(ordered, names, strict=True):
-        images, samples = f"data/{run.dataset}/images.npy", f"runs/{run.run}/seed{run.seed}/samples.npz"
+        images, samples = f"data/{run.dataset}/images.npy", samples_of(run)
         _, cards = found.setdefault(run.dataset, (labels.data_label(run), []))
-        if not cards and (results / images).exists():
+        if not cards and images not in stale and (results / images).exists():
             sheet = sheet_of(inputs.read_images(results / images, run), f"images of {labels.data_label(run)}")
             floor = row_of(scores, dataset=run.dataset)
             cards.append(Card("the data itself", sheet, tables.cell(tables.of_floor(floor)) if floor else ""))
-        if (results / samples).exists():
+        if samples not in stale and (results / samples).exists():
             drawn = inputs.read_samples(results / samples, run, first=SHEET**2)
             sheet = sheet_of(drawn, f"samples of {run.run}")
             score, pair = row_of(scores, run=run.run), row_of(pairs, run=run.run, metric=FRECHET)

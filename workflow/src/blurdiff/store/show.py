@@ -96,11 +96,14 @@ def print_list(contents: Contents, needs: list[Need]) -> None:
 
 def print_unknown(contents: Contents, needs: list[Need]) -> None:
     """Say of which runs the fingerprint is unknown, and why."""
+    found: dict[str, list[str]] = {}
     for need in needs:
         if need.unknown and any(need.fits(model) for model in contents.models):
             what = ", ".join("the images" if key == "images_sha256" else key for key in need.unknown)
             why = f" (no manifest of {need.dataset} that fits {need.config})" * ("images_sha256" in need.unknown)
-            print(f"(?) {need.name}: {what} unknown{why}; every model that is otherwise the same counts as needed")
+            found.setdefault(f"{what} unknown{why}", []).append(need.name)
+    for why, names in found.items():
+        print(f"(?) {', '.join(dict.fromkeys(names))}: {why}; every model that is otherwise the same counts as needed")
 
 
 def as_json(contents: Contents, needs: list[Need]) -> dict:

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from blurdiff.config.settings import Settings
+from blurdiff.data.manifest import checked_digest, read_manifest
 from blurdiff.diffusion import families
 from blurdiff.diffusion.prior import Prior
 from blurdiff.errors import UserError
@@ -31,7 +32,7 @@ from blurdiff.training.telling import Teller
 def train_in_store(
     settings: Settings,
     images: str,
-    images_sha256: str,
+    manifest_path: str,
     store_path: str,
     model: Path,
     history: Path,
@@ -40,17 +41,21 @@ def train_in_store(
 ) -> bool:
     """Train a run's model in the store at `store_path` and publish it as `model` and its `history`.
 
-    `images` is images.npy, of which `images_sha256` is the digest; `teller` hears of every iteration. False when a
-    signal asked to stop first: the state is saved then, and the same call goes on from there.
+    `images` is images.npy, and `manifest_path` that of the manifest that was written with it, whose digest of the
+    images the fingerprint holds: before the first iteration it is compared with the images. `teller` hears of every
+    iteration. False when a signal asked to stop first: the state is saved then, and the same call goes on from there.
     """
+    manifest = read_manifest(manifest_path, "sha256")
     iterations = settings.training.iterations
     with joined(settings.training) as ranks, contextlib.ExitStack() as held:
         folder, done = Path(), False
         if ranks.is_first:
-            folder = store.model_folder(Path(store_path), settings, images_sha256)
+            folder = store.model_folder(Path(store_path), settings, str(manifest.sha256))
             held.enter_context(store.locked(folder))
             store.remove_leftovers(folder)
             done = finished(folder, iterations)
+            if not done and not store.find(folder, "checkpoint", ".pt"):
+                checked_digest(open_images(images, settings.resolution), images, manifest, manifest_path)
         folder, done = ranks.broadcast((folder, done))
         if not done and not train(settings, images, folder, threads, ranks, teller):
             return False
