@@ -1,6 +1,7 @@
 """The config: what is refused and how that is said, what is filled in, and how runs come of it."""
 
 import copy
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -112,6 +113,12 @@ BAD = [
     (f"runs: [{{{ROOM}}}, {{{ROOM}}}]", "runs[1]", "as runs[0]"),
     (f"runs: [{{{ROOM}}}, {{{ROOM}, name: other}}]", "runs[1]", "as runs[0]"),
     (f"runs: [{{{ROOM}, name: a}}, {{{ROOM}, name: a, sigma: 1}}]", "runs[1]", "as runs[0]"),
+    (f"{{runs: [{{{ROOM}}}, {{{ROOM}, range: symmetric, name: s}}], figures: {{animation: [rooms_none, s]}}}}",
+     "figures.animation", "rooms_none and s differ in process.range"),
+    ("sampler_study: {samplers: [{sampler: ddim}, {sampler: ddim, eta: 0}]}", "sampler_study.samplers[1]",
+     "the same as samplers[0]"),
+    (f"runs: [{{{ROOM}, name: {'ab' * 20}}}]", "runs", "repeats ab 20 times at its end"),
+    ("datasets: {rooms: {folder: photos, label: rooms (synthetic)}}", "datasets.rooms.label", "says synthetic"),
     ("figures: {figure1: [x]}", "figures.figure1", "no run is named 'x'"),
     (f"{{runs: [{{{ROOM}, preset: ihdm}}], figures: {{samples: [rooms_ihdm]}}}}", "figures.samples",
      "forward process only"),
@@ -183,6 +190,25 @@ def test_run_goes_before_data_set_before_section():
     assert [first["training"][key] for key in keys] == [20, 2, 0.5]
     assert [second["training"][key] for key in keys] == [30, 2, 0.5]
     assert second["run"] == "rooms_none_iterations-30"
+
+
+def test_the_study_of_samplers_is_the_same_for_every_run():
+    """What a run says of its own sampling does not leak into it, and what the config says for all runs holds."""
+    own = {"dataset": "rooms", "name": "own", "sampling": {"grid": "snr", "eta": 0.5, "noise_free_steps": 0}}
+    raw = with_keys(
+        runs=[{"dataset": "rooms"}, own],
+        sampling={"grid": "quadratic", "start": "prior"},
+        sampler_study={"runs": ["own"], "samplers": [{"sampler": "ddim"}, {"sampler": "ddim", "grid": "uniform"}]},
+    )
+    complete = config.check_config(raw)
+    drawn = [
+        [dataclasses.replace(run.sampling, n_steps=10, **choice) for choice in config.study_samplers(complete, run)]
+        for run in config.resolve_runs(complete)
+    ]
+    assert drawn[0] == drawn[1]
+    assert [(each.grid, each.eta, each.noise_free_steps, each.start) for each in drawn[1]] == [
+        ("quadratic", 0.0, 2, "prior"), ("uniform", 0.0, 2, "prior"),
+    ]  # fmt: skip
 
 
 def test_every_seed_of_every_run():

@@ -48,10 +48,11 @@ def test_tables_count_by_their_content(tmp_path):
 
 
 def test_a_study_carries_what_was_tried(tmp_path):
-    path, lines = tmp_path / "samplers.csv", ["sampler,grid,eta,n_steps,n_samples"]
-    lines += [f"{name},{eta},{n},3" for name, eta in (("ddim,uniform", 0.0), ("ddim,snr", 0.5)) for n in (2, 4)]
+    path, lines = tmp_path / "samplers.csv", ["sampler,grid,eta,noise_free_steps,n_steps,n_samples"]
+    lines += [f"{name},{eta},2,{n},3" for name, eta in (("ddim,uniform", 0.0), ("ddim,snr", 0.5)) for n in (2, 4)]
     path.write_text("\n".join(lines) + "\n")
-    samplers = [{"sampler": "ddim", "grid": "uniform", "eta": 0}, {"sampler": "ddim", "grid": "snr", "eta": 0.5}]
+    usual = {"sampler": "ddim", "noise_free_steps": 2}
+    samplers = [usual | {"grid": "uniform", "eta": 0}, usual | {"grid": "snr", "eta": 0.5}]
     assert made.settings_in(path) == made.studied(samplers, [2, 4], 3)
     with pytest.raises(UserError, match=r"samplers.csv was made with sampler_study.n_steps \[2, 4\], .* \[2, 5\]"):
         made.compare(path, made.settings_in(path), made.studied(samplers, [2, 5], 3))

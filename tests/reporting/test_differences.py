@@ -98,18 +98,27 @@ def test_the_samplers_of_the_studies_are_compared_as_well(make, write, write_stu
 
 
 def test_samplers_that_differ_in_one_option_stay_apart(make, write, write_study):
-    """η, and what samplers.csv does not hold, as noise_free_steps: rows of their own, in pairs with their like."""
-    drawn = [("ddim", 0), ("ddim", 1), ("ancestral", 0), ("ancestral", 0)]
+    """η, and what samplers.csv does not hold, as the start: rows of their own, in pairs with their like."""
+    drawn = [("ddim", 0, 2), ("ddim", 1, 2), ("ancestral", 0, 2), ("ancestral", 0, 2), ("reverse-diffusion", 0, 0)]
     studies = []
-    for f_type, values in (("none", (1, 2, 3, 4)), ("log", (11, 22, 33, 44))):
+    for f_type, values in (("none", (1, 2, 3, 4, 5)), ("log", (11, 22, 33, 44, 55))):
         rows = [
-            {"sampler": sampler, "eta": eta, "value": value, "grid": "uniform", "n_steps": 5}
-            for (sampler, eta), value in zip(drawn, values, strict=True)
+            {"sampler": sampler, "eta": eta, "noise_free_steps": quiet, "value": value, "grid": "uniform", "n_steps": 5}
+            for (sampler, eta, quiet), value in zip(drawn, values, strict=True)
         ]
         studies.append(write_study(f"bedroom_{f_type}", 0, rows))
     text = make(write("none", [4.0]) + write("log", [5.0]), studies)[2]
-    for sampler, difference in (("DDIM", 10), ("DDIM η = 1", 20), ("ancestral", 30), ("ancestral", 40)):
+    noisy = "reverse diffusion, noise in every step"
+    for sampler, difference in (("DDIM", 10), ("DDIM η = 1", 20), ("ancestral", 30), ("ancestral", 40), (noisy, 50)):
         assert f"| {sampler}, 5 steps | 1 | +{difference}.00 |" in text
+
+
+def test_own_samples_and_those_of_a_study_that_draws_alike_are_told_apart(make, write, write_study):
+    row = {"sampler": "reverse-diffusion", "grid": "uniform", "noise_free_steps": 2, "n_steps": 20}
+    studies = [write_study(f"bedroom_{f_type}", 0, [row | {"value": v}]) for f_type, v in (("none", 1), ("log", 9))]
+    text = make(write("none", [4.0]) + write("log", [5.0]), studies)[2]
+    assert "| reverse diffusion, 20 steps (own samples) | 1 | +1.00 |" in text
+    assert "| reverse diffusion, 20 steps (96 samples of the study) | 1 | +8.00 |" in text
 
 
 def test_a_number_that_one_of_a_pair_lacks_is_no_pair(make, write):

@@ -82,3 +82,15 @@ def test_a_sampler_on_two_grids_has_two_columns_and_heun_counts_both_of_its_eval
     lefts = [axes.get_position().x0 for axes in figure.axes]
     assert len(set(lefts)) == 3
     assert {"DDIM: 9", "DDIM, information grid: 9"} <= {text.get_text() for text in figure.texts}
+
+
+def test_a_study_that_draws_like_the_run_has_a_column_of_its_own(made):
+    settings, evaluation, samples, octave, study, images = made
+    settings = with_keys(settings, "sampling", n_steps=9, sampler="ancestral")
+    study["noise_free_steps"] = 2
+    rows = failures.rows_of(settings, evaluation, samples, octave, study, images)
+    figure, _ = failures.draw(rows, [settings])
+    assert len({axes.get_position().x0 for axes in figure.axes}) == 3
+    assert {"own samples, ancestral: 9", "ancestral: 9"} <= {text.get_text() for text in figure.texts}
+    text = failures.render(rows, [settings])
+    assert "| own samples, ancestral | 9 | 3.5 |" in text and "| ancestral | 9 | 7.5 |" in text

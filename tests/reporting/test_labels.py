@@ -106,7 +106,7 @@ def test_the_number_of_steps_is_that_of_the_sampler(settings, skip):
     run = complete_settings(settings(skip_last_timestep=skip) | {"sampling": {"n_samples": 40}})
     process = build_process(run.process, 8)
     assert labels.n_steps(run) == len(step_grid(process, start=20 - skip)) - 1
-    assert f"{20 - skip} reverse-diffusion steps of N = 20" in labels.sampling_note([run])
+    assert f"{20 - skip} reverse diffusion steps of N = 20" in labels.sampling_note([run])
     assert describe_run(run)["n_steps"] == 20 - skip
     fewer = with_keys(run, "sampling", n_steps=5)
     assert labels.n_steps(fewer) == describe_run(fewer)["n_steps"] == 5
@@ -117,3 +117,18 @@ def test_tilt_and_shift_are_told_by_their_symbols(settings):
     runs = [settings(f_type="none", f_N=0.0, snr_tilt=p, snr_shift=delta) for p, delta in given]
     words = ["no blur, tilt p = 0", "no blur, tilt p = -2", "no blur, δ = 2.773, tilt p = 0.5"]
     assert labels.run_labels(runs, with_seed=False) == words
+
+
+def test_runs_that_differ_in_training_or_sampling_alone_are_told_apart(settings):
+    """But seeds of a run are not."""
+    runs = [settings(seed=0), settings(seed=1), settings() | {"run": "long"}]
+    label = "quartic, f(N) = 0.1406"
+    own = [f"{label}, run {run['run']}" for run in runs]
+    assert labels.run_labels(runs, with_seed=False) == own
+    assert labels.run_labels(runs[:2], with_seed=False) == [label] * 2
+    assert labels.run_labels([runs[0], settings("church")]) == [label] * 2  # of another data set
+
+
+def test_a_key_that_a_run_does_not_use_is_not_told(settings):
+    runs = [settings(f_type="none", f_N=0.0, snr_tilt=p) for p in (None, -1.0, None, 0.0)]
+    assert labels.run_labels(runs, with_seed=False)[1:] == ["no blur, tilt p = -1", "no blur", "no blur, tilt p = 0"]

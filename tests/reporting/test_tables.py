@@ -78,7 +78,7 @@ def test_layout_as_in_the_paper(settings, write_evaluation, make_table):
         "synthetic",
         "8×8",
         "3,000 iterations",
-        "40 samples of 20 reverse-diffusion steps",
+        "40 samples of 20 reverse diffusion steps",
         "One seed",
     ):
         assert words in markdown

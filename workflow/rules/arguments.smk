@@ -40,7 +40,7 @@ def unnoticed(**names):
 
     def check(wildcards):
         settings, study = settings_of(wildcards), config["sampler_study"]
-        samplers = [{**settings.sampling, **choice} for choice in study["samplers"]]
+        samplers = [{**settings.sampling, **choice} for choice in study_samplers(config, settings)]
         expected = deciding(settings, *SAMPLES) | studied(samplers, study["n_steps"], study["n_samples"])
         expected |= {
             "sampling.n_samples": settings.sampling.n_samples,

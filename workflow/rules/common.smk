@@ -45,7 +45,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     os.environ.update(PYTHONNOUSERSITE="1")
 
 from blurdiff.config.keys import Section, digests_of, made_by
-from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs
+from blurdiff.config.runs import check_config, check_files, is_forward_only, read_yaml, resolve_runs, study_samplers
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import write_text
 

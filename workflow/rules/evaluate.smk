@@ -99,7 +99,8 @@ rule sampler_study:
         identity=lambda wildcards: identity(
             settings_of(wildcards), "run", "dataset", "label", "seed", "process", "sampling"
         ),
-        samplers=json.dumps(STUDY["samplers"]),
+        samplers=lambda wildcards: json.dumps(study_samplers(config, settings_of(wildcards))),
+        holds="noise_free_steps",  # samplers.csv of earlier versions lacks it
         n_steps=STUDY["n_steps"],
         n_samples=STUDY["n_samples"],
         network=config["evaluation"]["network"],

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from blurdiff.sampling.drawing import load_model
 
 __all__ = ["__version__", "load_model"]
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def __getattr__(name: str) -> object:

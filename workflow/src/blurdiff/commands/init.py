@@ -5,12 +5,14 @@ that folder: `snakemake --cores all`. A file that is there already is never over
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import PROJECT, write_text
 
 # From the package's folder `project`, to the same place in the user's folder or to the one given.
+DOCUMENT = re.compile(r"\[[^\]]*\]\(\.\./docs/([\w./-]+?)(?:#[\w-]*)?\)")
 FILES = {"config": "config", "workflow/profiles": "profiles", "Snakefile": "Snakefile"}
 
 
@@ -26,7 +28,9 @@ def run(arguments: argparse.Namespace) -> None:
     for source, target in FILES.items():
         place = (PROJECT / source).resolve()
         for path in [place] if place.is_file() else sorted(place.rglob("*.*")):
-            texts[folder / target / path.relative_to(place)] = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            # No link may lead nowhere: the documents stay in the repository.
+            texts[folder / target / path.relative_to(place)] = DOCUMENT.sub(r"docs/\1 of the repository", text)
     there = [path for path in texts if path.exists() or path.is_symlink()]
     if there:
         raise UserError(f"{there[0]} exists already, and nothing was written; choose another folder")

@@ -52,6 +52,18 @@ def check_paths(config: dict, name: str) -> None:
             raise UserError(f"{name}: {key}: this path is longer than {PATH_BYTES} bytes; give a shorter one")
 
 
+# Of a wildcard's value that ends so, Snakemake thinks that rules call each other without end.
+PERIODIC = re.compile(r"(.+)\1{19}$")
+
+
+def check_names(config: dict, name: str) -> None:
+    """No name of a data set or run is one that Snakemake refuses."""
+    for key, own in [("datasets", config["datasets"]), ("runs", [run["name"] for run in config["runs"]])]:
+        for each in own:
+            if found := PERIODIC.search(each):
+                raise UserError(f"{name}: {key}: {each} repeats {found[1]} 20 times at its end; give a shorter name")
+
+
 def check_datasets(config: dict, name: str) -> None:
     """Each data set has one source, and each run a data set."""
     for dataset, part in config["datasets"].items():
@@ -71,6 +83,10 @@ def check_datasets(config: dict, name: str) -> None:
             raise UserError(
                 f"{key}.{source}: {part[source]} holds results ({config['results']}), whose pictures would be taken for"
                 " data; keep them apart"
+            )
+        if "synthetic" in str(part["label"]).lower() and not part["synthetic"]:
+            raise UserError(
+                f"{key}.label: {part['label']} says synthetic, and {source} is not drawn; give another label"
             )
         _check_download(part, key)
     _check_shared_folders(config["datasets"], name)
@@ -220,6 +236,7 @@ def _check_sampling(settings: Settings, refuse: Refuse) -> None:
 
 
 UNTRAINED = ("figures.forward", "figures.tilts")  # what shows a process, with no run of it needed
+ONE_RANGE = ("figures.figure1", "figures.animation", "figures.forward")  # what shows states, on one scale
 
 
 def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
@@ -239,6 +256,14 @@ def check_figures(config: dict, resolved: list[Settings], name: str) -> None:
                 raise UserError(f"{name}: {key}: {run} (ihdm) is a forward process only; show it in {places}")
             if processes[run].of_images and key == "figures.factor":
                 raise UserError(f"{name}: {key}: {run} takes its process from the images, and this figure has none")
+            if key in ONE_RANGE and processes[run].range != processes[runs[0]].range:
+                raise UserError(f"{name}: {key}: {runs[0]} and {run} differ in process.range; show runs of one range")
+    for number, choice in enumerate(study["samplers"]):
+        same = [{**config["sampling"], **other} for other in study["samplers"][:number]]
+        if (whole := {**config["sampling"], **choice}) in same:
+            raise UserError(
+                f"{name}: sampler_study.samplers[{number}]: the same as samplers[{same.index(whole)}]; remove it"
+            )
     for run in study["runs"]:
         if max(study["n_steps"]) > processes[run].last_timestep:
             raise UserError(

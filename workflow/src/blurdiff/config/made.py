@@ -93,8 +93,10 @@ def _of_study(path: str | os.PathLike) -> dict:
 
 
 def studied(samplers: Iterable[Mapping], n_steps: Iterable[int], n_samples: int) -> dict[str, object]:
-    """What decides a study of samplers, beside its model; `samplers` have sampler, grid and eta."""
-    names = [f"{each['sampler']} {each['grid']} {float(each['eta']):g}" for each in samplers]
+    """What decides a study of samplers, beside its model; `samplers` have sampler, grid, eta and
+    noise_free_steps."""
+    keys = ("sampler", "grid", "eta", "noise_free_steps")
+    names = [" ".join(str(each[key]).removesuffix(".0") for key in keys) for each in samplers]
     once = {"samplers": list(dict.fromkeys(names)), "n_steps": list(dict.fromkeys(n_steps)), "n_samples": n_samples}
     return {f"sampler_study.{key}": value for key, value in once.items()}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blurdiff.config import checks
 from blurdiff.config.schema import completed, config_schema, read_yaml, settings_schema, validate
-from blurdiff.config.settings import NAME_LENGTH, PRESETS, Settings, settings_from
+from blurdiff.config.settings import NAME_LENGTH, PRESETS, SamplerConfig, Settings, settings_from
 from blurdiff.errors import UserError
 
 
@@ -39,6 +39,7 @@ def check_config(raw: object, name: str = "config") -> dict:
     checks.check_datasets(config, name)
     for run, run_name in zip(config["runs"], run_names(config, name), strict=True):
         run["name"] = run_name
+    checks.check_names(config, name)
     resolved = resolve_runs(config)[:: len(config["seeds"])]
     checks.check_runs(config, resolved, name)
     checks.check_figures(config, resolved, name)
@@ -132,6 +133,14 @@ def resolve_runs(config: dict) -> list[Settings]:
         settings = settings_from(first)
         resolved += [dataclasses.replace(settings, seed=seed) for seed in config["seeds"]]
     return resolved
+
+
+def study_samplers(config: Mapping, settings: Settings) -> list[dict]:
+    """The samplers of the study, for a run's model: where the run overrides what they leave out, as the config has it,
+    so that all runs are drawn from alike."""
+    keys = [field.name for field in dataclasses.fields(SamplerConfig) if field.name not in ("n_steps", "strip_x0")]
+    usual = {key: config["sampling"][key] for key in keys if settings.sampling[key] != config["sampling"][key]}
+    return [{**usual, **choice} for choice in config["sampler_study"]["samplers"]]
 
 
 def read_settings(text_or_path: str | Path) -> Settings:

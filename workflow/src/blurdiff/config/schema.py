@@ -217,7 +217,7 @@ def _explain(error: Any) -> tuple[str, str]:
     if rule == "pattern":
         return key_name(path), f"{shown} is no name: letters, digits and . _ + - only, a letter or digit first"
     if rule == "maxLength":
-        return key_name(path), f"{shown[:30]}… has {len(value)} characters, {limit} at most; give a shorter one"
+        return key_name(path), f"{value[:30]}… has {len(value)} characters, {limit} at most; give a shorter one"
     if rule in ("minItems", "minLength", "minProperties"):
         return key_name(path), "must not be empty"
     if rule == "uniqueItems":

@@ -12,8 +12,8 @@ from blurdiff.runtime.files import read_json, write_json
 
 # Of study.csv: one row for each sampler, grid and number of steps.
 STUDY_COLUMNS = (
-    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "sampler", "grid", "eta", "n_steps",
-    "evaluations", "n_samples", "metric", "value", "floor", "seconds",
+    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "sampler", "grid", "eta",
+    "noise_free_steps", "n_steps", "evaluations", "n_samples", "metric", "value", "floor", "seconds",
 )  # fmt: skip
 
 

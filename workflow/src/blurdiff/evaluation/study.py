@@ -93,7 +93,7 @@ def _rows(
             same = result.floor_mean is not None and result.floor_n == n_samples
             row = {key: settings[key] for key in ("run", "dataset", "label", "seed")}
             row |= {key: process_settings[key] for key in ("f_type", "f_N", "direction")}
-            row |= {key: sampling[key] for key in ("sampler", "grid", "eta")}
+            row |= {key: sampling[key] for key in ("sampler", "grid", "eta", "noise_free_steps")}
             row |= {"n_steps": n, "evaluations": counter.calls, "n_samples": n_samples}
             row |= {"metric": result.metric, "value": f"{result.value:.6g}", "seconds": f"{seconds:.3g}"}
             row["floor"] = f"{result.floor_mean:.6g}" if same else ""

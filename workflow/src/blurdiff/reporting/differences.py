@@ -15,8 +15,8 @@ from blurdiff.reporting.samplers import method_label
 from blurdiff.reporting.summaries import Made
 
 LEVEL = 0.95  # of the intervals
-COLUMNS = [*metrics.ABOUT_RUN, "grid", "eta", "prediction", "loss", "against", "metric", "name", "better", "seeds",
-           "difference", "std", "low", "high"]  # fmt: skip
+COLUMNS = [*metrics.ABOUT_RUN, "grid", "eta", "noise_free_steps", "prediction", "loss", "against", "metric", "name",
+           "better", "seeds", "difference", "std", "low", "high"]  # fmt: skip
 # Settings that may differ within a pair: what a blur is, and what says nothing of the samples.
 BLUR = ("family", "f_type", "f_N", "f_anchor", "f_table", "direction", "floor", "mode_order", "sigma", "power",
         "sigma_max", "snr_tilt", "noise_shape")  # fmt: skip
@@ -82,7 +82,7 @@ def compare(group: Sequence[Mapping], partner: Sequence[Mapping]) -> list[dict]:
     """The rows of a run (metrics.rows_of), each with what it is against and the `interval` of the paired differences,
     given its seeds' evaluations and those of its partner; these may be none."""
     others = {row["metric"]: row["values"] for row in (metrics.rows_of(partner) if partner else [])}
-    about = {key: setting(group[0], f"sampling.{key}") for key in ("grid", "eta")}
+    about = {key: setting(group[0], f"sampling.{key}") for key in ("grid", "eta", "noise_free_steps")}
     about["against"] = partner[0]["run"] if partner else None
     nothing = pd.Series(dtype=float)
     return [
@@ -100,11 +100,12 @@ def interval(differences: pd.Series) -> dict[str, float]:
 
 def render(table: pd.DataFrame, left_out: Sequence[str]) -> str:
     """Markdown: a caption, and a line for each run and sampler (column `drawn`), a column for each metric."""
-    shown, lines = metrics.heads(table), []
+    shown, lines, names = metrics.heads(table), [], sampler_labels(table)
     for (_, run), part in table.groupby(["drawn", "run"], sort=False):
         first, seeds = part.iloc[0], part["pairs"].max()
         own = {row["metric"]: cell(row, seeds) for row in part.to_dict("records")}
-        about = [labels.data_label(first), run, first["against"], sampler_label(first), str(seeds)]
+        sampler = names[first["drawn"], sampler_label(first)]
+        about = [labels.data_label(first), run, first["against"], sampler, str(seeds)]
         lines.append([*map(labels.markdown, about), *(own.get(metric, "–") for metric in shown)])
     heads = ["data", "run", "against", "sampler", "seeds", *shown.values()]
     body = f"\n{labels.table(heads, 1 + len(shown), lines)}" if lines else ""
@@ -113,7 +114,19 @@ def render(table: pd.DataFrame, left_out: Sequence[str]) -> str:
 
 def sampler_label(row: Mapping) -> str:
     """A sampler with its options, and the number of its steps."""
-    return f"{method_label(row)}, {labels.either([row['n_steps']])} steps"
+    return f"{method_label(row)}, {labels.count(row['n_steps'], 'step')}"
+
+
+def sampler_labels(table: pd.DataFrame) -> dict[tuple[int, str], str]:
+    """What each sampler is called, by column `drawn` (0 for the runs' own samples, or which of the studies') and
+    `sampler_label`: this, and where it stands for both, which of them."""
+    found = {(row["drawn"], sampler_label(row)): row["n_samples"] for row in table.to_dict("records")}
+    own, names = {name for drawn, name in found if drawn == 0}, {}
+    both = own & {name for drawn, name in found if drawn != 0}
+    for (drawn, name), n in found.items():
+        origin = f"{n} samples of the study" if drawn else "own samples"
+        names[drawn, name] = f"{name} ({origin})" if name in both else name
+    return names
 
 
 def cell(row: Mapping, seeds: int) -> str:

@@ -17,8 +17,8 @@ from blurdiff.reporting.style import GREY, TEXT_WIDTH
 from blurdiff.reporting.summaries import Made
 
 COLUMNS = (
-    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "prediction", "loss", "sampler", "grid", "n_steps",
-    "evaluations", "n_samples", "metric", "value", "saturated", "fine_power",
+    "run", "dataset", "label", "seed", "f_type", "f_N", "direction", "prediction", "loss", "sampler", "grid", "eta",
+    "noise_free_steps", "n_steps", "evaluations", "n_samples", "metric", "value", "saturated", "fine_power",
 )  # fmt: skip
 N_SHOWN = 5  # samples of each in the figure
 N_OF_DATA = 10_000  # images of a data set, at most, whose power is what samples should have
@@ -63,6 +63,8 @@ def rows_of(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A run's own samples and, of each sampler of its study, those with the most steps; `images` holds the first.
 
+    `place` tells the first from the samplers of the study, and these from one another.
+
     `octave` is the `finest_octave` of the data, `drawn` (rows of the study, n, R, R, 3) uint8. Raises UserError when
     that does not belong to the study.
     """
@@ -73,34 +75,44 @@ def rows_of(
     process, sampling = settings.process, settings.sampling
     base = {key: settings[key] for key in ("run", "dataset", "label", "seed")}
     base |= {key: process[key] for key in ("f_type", "f_N", "direction", "prediction", "loss")}
-    own = {"sampler": sampling.sampler, "grid": sampling.grid, "eta": sampling.eta, "n_steps": settings.n_steps}
+    own: dict[str, Any] = {key: sampling[key] for key in ("sampler", "grid", "eta", "noise_free_steps")}
     own |= {
+        "n_steps": settings.n_steps,
         "evaluations": evaluations(sampling.sampler, settings.n_steps),
         **{key: evaluation[key] for key in ("metric", "value", "n_samples")},
     }
     found = [(own, samples)]
     for k, row in enumerate(study.to_dict("records")):
         if row["n_steps"] == study["n_steps"].max():
-            keys = ("sampler", "grid", "eta", "n_steps", "evaluations", "n_samples", "metric", "value")
-            found.append(({key: row[key] for key in keys}, drawn[k]))
+            found.append(({key: row[key] for key in own}, drawn[k]))
     rows = []
-    for row, images in found:
+    for place, (row, images) in enumerate(found):
         power = finest_octave(radial_power_spectrum(images)) / octave
-        rows.append(base | row | {"saturated": saturated(images), "fine_power": power, "images": images[:N_SHOWN]})
+        numbers = {"saturated": saturated(images), "fine_power": power}
+        rows.append(base | row | numbers | {"place": place, "images": images[:N_SHOWN]})
     return rows
+
+
+def methods_of(rows: Sequence[Mapping]) -> dict[tuple[int, str], str]:
+    """What each sampler is called, by `place` and `method_label`, with its network evaluations; where a run's own
+    samples were drawn like those of the study, it says which they are."""
+    keys = dict.fromkeys(map(_method, rows))
+    names = [name for _, name in keys]
+    return {key: f"own samples, {key[1]}" if key[0] == 0 and names.count(key[1]) > 1 else key[1] for key in keys}
 
 
 def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
     """The table in Markdown: a line for each run and sampler."""
     names = dict(zip([run["run"] for run in runs], labels.run_labels(runs), strict=True))
     metric = rows[0]["metric"]
+    methods = methods_of(rows)
     heads = ("data", "run", "sampler", "network evaluations", metric, "saturated", "power at the finest octave")
     lines = []
     for row in rows:
         lines.append((
             labels.markdown(labels.data_label(next(run for run in runs if run["run"] == row["run"]))),
-            labels.markdown(names[row["run"]]), method_label(row), str(row["evaluations"]), f"{row['value']:.1f}",
-            f"{row['saturated']:.0%}", f"{row['fine_power']:.2f}",
+            labels.markdown(names[row["run"]]), methods[_method(row)].rpartition(":")[0], str(row["evaluations"]),
+            f"{row['value']:.1f}", f"{row['saturated']:.0%}", f"{row['fine_power']:.2f}",
         ))  # fmt: skip
     note = (
         "Distance: smaller is better. Saturated: images of which more than nine in ten pixels have every channel at 0"
@@ -112,7 +124,7 @@ def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
 
 def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]:
     """A line of the figure for each run, a block of its first samples for each sampler; returns figure and caption."""
-    methods = list(dict.fromkeys(_method(row) for row in rows))
+    methods = methods_of(rows)
     resolution = runs[0]["resolution"]
     factor, dpi = mosaic.fit(N_SHOWN * len(methods), resolution, TEXT_WIDTH - 0.25)
     gap, between, line, margin = round(0.01 * dpi), round(0.1 * dpi), round(0.15 * dpi), round(0.02 * dpi)
@@ -120,7 +132,7 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
     height = resolution * factor + 2.3 * line
     width = len(methods) * (block + between) + 2 * margin
     figure = mosaic.blank(width, round(2 * margin + 1.2 * line + len(runs) * (height + 0.4 * line)), dpi)
-    for column, method in enumerate(methods):
+    for column, method in enumerate(methods.values()):
         left = margin + column * (block + between)
         points = mosaic.font_size(method, block, dpi, 7)
         mosaic.put_text(figure, method, left, margin + 0.5 * line, fontsize=points, fontweight="bold")
@@ -131,7 +143,7 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
         for row in rows:
             if row["run"] != run["run"]:
                 continue
-            left = margin + methods.index(_method(row)) * (block + between)
+            left = margin + list(methods).index(_method(row)) * (block + between)
             images = row["images"][None]
             mosaic.put_image(figure, mosaic.mosaic(images, factor, gap), left, round(top + 1.2 * line))
             numbers = f"{row['value']:.0f}   {row['saturated']:.0%} saturated   finest octave {row['fine_power']:.2f}"
@@ -147,5 +159,5 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
     return figure, caption
 
 
-def _method(row: Mapping) -> str:
-    return f"{method_label(row)}: {row['evaluations']}"
+def _method(row: Mapping) -> tuple[int, str]:
+    return row["place"], f"{method_label(row)}: {row['evaluations']}"

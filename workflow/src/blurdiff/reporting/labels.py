@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from blurdiff.config import runs as config
-from blurdiff.config.settings import Settings
+from blurdiff.config.settings import SAMPLERS, Settings
 from blurdiff.errors import UserError
 
 DIRECTIONS = {"coarse-to-fine": "coarse-to-fine", "fine-to-coarse": "fine-to-coarse", "reversed": "reversed D"}
@@ -34,6 +36,13 @@ def number_label(value: float) -> str:
 def value_label(value: object) -> str:
     """A setting's value for the eye: numbers without needless digits, all else as it is."""
     return number_label(value) if isinstance(value, float) else str(value)
+
+
+def count(n: int | None, what: str) -> str:
+    """`1 step`, `3,000 steps`; `all steps` where the number is not known."""
+    if n is None or pd.isna(n):
+        return f"all {what}s"
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def join_words(words: Sequence[str]) -> str:
@@ -119,7 +128,7 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
     if len(both) == len({prediction for prediction, _ in both}):  # what is predicted tells the loss as well
         differing = [key for key in differing if key != "loss"]
     values = {key: [run["process"][key] for run in runs] for key in differing}
-    usual = {key: [v for v in distinct(own) if own.count(v) > len(runs) / 2] for key, own in values.items()}
+    usual = {key: [v for v in own if own.count(v) > len(runs) / 2] for key, own in values.items()}
     names = [run["run"] for run in runs]
     labels = []
     for run in runs:
@@ -128,12 +137,18 @@ def run_labels(runs: Sequence[Mapping], with_seed: bool = True) -> list[str]:
         variant = variant_label(process, with_direction=len(directions[words[0]]) > 1)
         if variant:
             words.append(variant)
-        told = [key for key in differing if process[key] not in usual[key]]
+        told = [key for key in differing if process[key] not in (*usual[key], None)]
         words += [f"{SYMBOLS.get(key, key.replace('_', ' '))} = {value_label(process[key])}" for key in told]
         if with_seed and names.count(run["run"]) > 1:
             words.append(f"seed {run['seed']}")
         labels.append(one_line(", ".join(words)))
-    return labels
+    # Runs that differ in training or sampling alone.
+    places = [(run["dataset"], label) for run, label in zip(runs, labels, strict=True)]
+    alike = {place: {run["run"] for run, own in zip(runs, places, strict=True) if own == place} for place in places}
+    return [
+        f"{label}, run {run['run']}" if len(alike[place]) > 1 else label
+        for run, label, place in zip(runs, labels, places, strict=True)
+    ]
 
 
 def differing_keys(settings: Sequence[Mapping]) -> list[str]:
@@ -178,10 +193,14 @@ def n_steps(settings: Mapping) -> int:
     return min(settings["sampling"]["n_steps"] or trained, trained)
 
 
+def drawn_label(n_steps: int | None, sampler: str) -> str:
+    """`200 reverse diffusion steps`."""
+    return count(n_steps, f"{SAMPLERS.get(sampler, sampler)} step")
+
+
 def sampling_note(runs: Sequence[Mapping]) -> str:
     """How the samples of the runs were drawn, as part of a sentence."""
-    steps = either(map(n_steps, runs))
+    drawn = either(drawn_label(n_steps(run), run["sampling"]["sampler"]) for run in runs)
     timesteps = either(run["process"]["n_timesteps"] for run in runs)
-    sampler = either(run["sampling"]["sampler"] for run in runs)
     seeds = distinct(run["seed"] for run in runs)
-    return f"{steps} {sampler} steps of N = {timesteps}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f"{drawn} of N = {timesteps}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

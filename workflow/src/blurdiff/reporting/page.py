@@ -3,6 +3,7 @@
 The same results give the same bytes on one machine, with one version of the code and its packages.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -91,9 +92,10 @@ def render(config: Mapping) -> str:
         "commit": machine.commit(),
         "packages": machine.versions(PACKAGES),
         "synthetic": any(run.synthetic for run in runs),
-        "n_models": len(runs),
-        "n_drawn": sum((results / name).exists() for name in samples),
-        "any_blur": any((run.process.family, run.process.f_type) != ("blur", "none") for run in runs),
+        "n_runs": len(runs),
+        "n_models": len({model_of(run) for run in runs}),
+        "n_drawn": len({model_of(run) for run in runs if (results / samples_of(run)).exists()}),
+        "blurred": sum(blurs(run) for run in runs),
         "seeds": len(config["seeds"]),
     }  # fmt: skip
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -109,6 +111,17 @@ def config_of(config: Mapping, name: str) -> Mapping:
 def samples_of(run: Settings) -> str:
     """Where the samples of a run and seed are, among the results."""
     return f"runs/{run.run}/seed{run.seed}/samples.npz"
+
+
+def model_of(run: Settings) -> str:
+    """What tells its model from others; runs that differ in sampling share one."""
+    return json.dumps([run.dataset, made.deciding(run, *made.MODEL)], sort_keys=True)
+
+
+def blurs(run: Settings) -> bool:
+    """Whether images are blurred while noise is added."""
+    family, f_type = run.process.family, run.process.f_type
+    return family == "blurring-diffusion" or (family == "blur" and f_type != "none")
 
 
 def stale_files(config: Mapping, runs: Sequence[Settings]) -> dict[str, str]:

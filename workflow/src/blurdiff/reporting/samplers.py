@@ -8,7 +8,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from blurdiff.config.settings import SAMPLERS, Settings
+from blurdiff.config.settings import SAMPLERS, SamplerConfig, Settings
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels, style
 from blurdiff.reporting.curves import plain_log_ticks
@@ -26,7 +26,7 @@ def together(studies: Sequence[pd.DataFrame], runs: Sequence[Settings]) -> pd.Da
 
     Raises UserError when they differ in samplers, steps, metric or sample count, or there is not one for each run.
     """
-    method = ["sampler", "grid", "eta", "n_steps"]
+    method = ["sampler", "grid", "eta", "noise_free_steps", "n_steps"]
     for study in studies:
         if study[method].values.tolist() != studies[0][method].values.tolist():
             first = studies[0].attrs["path"]
@@ -54,10 +54,13 @@ def render(table: pd.DataFrame) -> str:
 
 
 def method_label(row: Mapping) -> str:
-    """A sampler with its options, and its grid where that is not the uniform one."""
+    """A sampler with its options where they are not the usual ones, and its grid where that is not the uniform one."""
     name = SAMPLERS.get(row["sampler"], row["sampler"])
     if row["sampler"] == "ddim" and row["eta"] > 0:
         name += f" η = {row['eta']:g}"
+    quiet = row.get("noise_free_steps", SamplerConfig.noise_free_steps)
+    if row["sampler"] == "reverse-diffusion" and not pd.isna(quiet) and quiet != SamplerConfig.noise_free_steps:
+        name += f", the last {quiet:.0f} steps without noise" if quiet else ", noise in every step"
     grid = {"snr": "SNR"}.get(row["grid"], row["grid"])
     return name if grid == "uniform" else f"{name}, {grid} grid"
 

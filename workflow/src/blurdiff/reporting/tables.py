@@ -30,9 +30,9 @@ RUN_KEYS = ("run", "dataset", "label", "synthetic", "f_type", "f_N", "direction"
             "iterations", "n_steps", "sampler", "resolution", "family", "prediction", "loss")  # fmt: skip
 # Columns that name a row, that is, all seeds of a run.
 ROW_KEYS = [key for key in RUN_KEYS if key != "seed"]
-COLUMNS = ["dataset", "label", "synthetic", "run", "f_type", "f_N", "direction", "mode_order", "basis", "prediction",
-           "metric", "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler", "seeds", "mean",
-           "std", "paper", "floor", "floor_std", "floor_n"]  # fmt: skip
+COLUMNS = ["dataset", "label", "synthetic", "run", "family", "f_type", "f_N", "direction", "mode_order", "basis",
+           "prediction", "metric", "n_samples", "n_reference", "resolution", "iterations", "n_steps", "sampler",
+           "seeds", "mean", "std", "paper", "floor", "floor_std", "floor_n"]  # fmt: skip
 FLOOR = ("", "floor: data against data", "")  # the row of the data itself, as `row_keys` has it
 # What one data set's evaluations must agree in to stand in one column.
 SAME_IN_DATASET = ("n_samples", "n_reference", "resolution", "floor_mean")
@@ -106,13 +106,13 @@ def study_evaluations(studies: Sequence[pd.DataFrame], evaluations: Sequence[Map
         for row in study.to_dict("records"):
             if (row["run"], row["seed"]) not in own:
                 raise UserError(f"{path}: is of run {row['run']}, seed {row['seed']}, which has no evaluation here")
-            drawn = {key: row[key] for key in ("sampler", "grid", "eta", "n_steps")}
+            drawn = {key: row[key] for key in ("sampler", "grid", "eta", "noise_free_steps", "n_steps")}
             run = dict(own[row["run"], row["seed"]])
             made_with = run.get("made_with", {}) | {f"sampling.{key}": value for key, value in drawn.items()}
             nothing: dict[str, Any] = dict.fromkeys(("floor_mean", "floor_std", "floor_n", "error"))
             numbers = {key: row[key] for key in ("value", "n_samples", "metric")}
             each = run | drawn | numbers | nothing | {"others": {}, "made_with": made_with, "path": path}
-            # Of samplers that differ in what samplers.csv does not hold, the file has several rows in their order.
+            # Of samplers that differ in what samplers.csv does not hold, as `start`, there are several rows in order.
             key = tuple(drawn.values())
             seen[key] += 1
             found.setdefault((*key, seen[key]), []).append(each)
@@ -233,9 +233,13 @@ def row_keys(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     """
     keys = []
     for row in table.to_dict("records"):
-        blurs = row["f_type"] != "none"
-        f_N = labels.number_label(row["f_N"]) if blurs else "0 (no blur)"
-        keys.append((f_N, row["f_type"] if blurs else "–", labels.variant_label(row)))
+        if row["family"] != "blur":
+            f_N, f_type = "–", labels.schedule_label(row)
+        elif row["f_type"] == "none":
+            f_N, f_type = "0 (no blur)", "–"
+        else:
+            f_N, f_type = labels.number_label(row["f_N"]), row["f_type"]
+        keys.append((f_N, f_type, labels.variant_label(row)))
     places = list(zip(table["dataset"], keys, strict=True))
     clashing = {key for dataset, key in places if places.count((dataset, key)) > 1}
     return [
@@ -301,7 +305,7 @@ def caption(table: pd.DataFrame) -> str:
             f"{labels.markdown(labels.data_label(first))}{synthetic}:"
             f" {first['resolution']}×{first['resolution']} pixels,"
             f" {labels.either(row['iterations'] for row in own)} iterations, {first['n_samples']:,} samples of"
-            f" {steps_label(own)} steps against {images}."
+            f" {steps_label(own)} against {images}."
         )
     seeds = sorted({row["seeds"] for row in rows})
     if seeds == [1]:
@@ -323,6 +327,4 @@ def caption(table: pd.DataFrame) -> str:
 
 def steps_label(rows: Sequence[Mapping]) -> str:
     """How many steps of which sampler made the samples of `rows`."""
-    steps = labels.either(int(row["n_steps"]) for row in rows if not pd.isna(row["n_steps"]))
-    sampler = labels.either(row["sampler"] for row in rows)
-    return f"{steps or 'all'} {sampler}"
+    return labels.either(labels.drawn_label(row["n_steps"], row["sampler"]) for row in rows)

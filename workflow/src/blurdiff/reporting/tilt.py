@@ -18,13 +18,13 @@ from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import FRECHET, METRICS
 from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels, tables
-from blurdiff.reporting.differences import cell, compare, interval, sampler_label, setting, shared
+from blurdiff.reporting.differences import cell, compare, interval, sampler_label, sampler_labels, setting, shared
 from blurdiff.reporting.style import GREY, OTHER_LOOKS, SCHEDULE_LOOKS, TEXT_WIDTH, line_style
 from blurdiff.reporting.summaries import Made
 
 COLUMNS = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
-           "eta", "n_steps", "n_samples", "metric", "name", "better", "seeds", "mean", "std", "against", "pairs",
-           "difference", "low", "high"]  # fmt: skip
+           "eta", "noise_free_steps", "n_steps", "n_samples", "metric", "name", "better", "seeds", "mean", "std",
+           "against", "pairs", "difference", "low", "high"]  # fmt: skip
 TILT, SHIFT = "process.snr_tilt", "process.snr_shift"
 # Beside p and δ, nothing else may differ between the runs of a comparison (column `comparison`).
 MAY_DIFFER = {"seed", TILT, SHIFT, *STRIPS}
@@ -45,8 +45,8 @@ def summarise(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping
     the run with p = 0 and otherwise the same settings, with its 95 % t interval.
 
     `evaluations` as tables.read_evaluation gives them, `studies` as tables.study_evaluations does. The frame's columns
-    `values` and `comparison` have each seed's number, and all that is the same but p and δ. Raises UserError as Table 1
-    does, and when no run has a tilt.
+    `values`, `comparison` and `drawn` have each seed's number, all that is the same but p and δ, and which study.
+    Raises UserError as Table 1 does, and when no run has a tilt.
     """
     rows = []
     for number, drawn in enumerate((evaluations, *studies)):
@@ -55,11 +55,11 @@ def summarise(evaluations: Sequence[Mapping], studies: Sequence[Sequence[Mapping
         for group in groups:
             key, delta = comparison(group[0]), shift(group[0])
             zero = zeros.get((key, delta), ())
-            about = {"snr_tilt": tilt(group[0]), "snr_shift": delta, "comparison": f"{number} {key}"}
+            about = {"snr_tilt": tilt(group[0]), "snr_shift": delta, "comparison": f"{number} {key}", "drawn": number}
             rows += [row | about for row in compare(group, zero if zero is not group else ())]
     if not rows:
         raise UserError("no run has a tilt; give runs process.snr_tilt, 0 among them")
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "values", "comparison"])
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "values", "comparison", "drawn"])
     return table.astype(dict.fromkeys(["n_steps", "pairs"], "Int64"))
 
 
@@ -97,14 +97,15 @@ def best_against_best(table: pd.DataFrame) -> list[dict]:
 def render(table: pd.DataFrame) -> str:
     """Markdown: a line for each data set, prediction, shift and p, a column for each sampler, and best against best."""
     distances = table[table["metric"] == FRECHET]
-    samplers = list(dict.fromkeys(map(sampler_label, distances.to_dict("records"))))
+    names = sampler_labels(distances)
+    samplers = list(names.values())
     lines = []
     # A run has one place in every comparison: its rows are one line, however it was drawn from.
     for _, part in distances.sort_values(["dataset", "prediction", "loss", "snr_shift", "snr_tilt"]).groupby(
         "run", sort=False
     ):
         first = part.iloc[0]
-        cells = {sampler_label(row): numbers(row) for row in part.to_dict("records")}
+        cells = {names[row["drawn"], sampler_label(row)]: numbers(row) for row in part.to_dict("records")}
         about = [labels.markdown(labels.data_label(first)), first["prediction"], f"{first['snr_shift']:.3g}"]
         lines.append([*about, f"{first['snr_tilt']:g}", *(cells.get(name, "–") for name in samplers)])
     text = [
@@ -116,8 +117,9 @@ def render(table: pd.DataFrame) -> str:
     ]
     for one in best_against_best(table):
         zero, best = one["zero"], one["best"]
+        name = names[zero["drawn"], sampler_label(zero)]
         text.append(
-            f"- {labels.markdown(labels.data_label(zero))}, {zero['prediction']}, {sampler_label(zero)}: best of p = 0"
+            f"- {labels.markdown(labels.data_label(zero))}, {zero['prediction']}, {name}: best of p = 0"
             f" at δ = {zero['snr_shift']:.3g} ({zero['mean']:.1f}); best of the others p = {best['snr_tilt']:g}, δ ="
             f" {best['snr_shift']:.3g} ({best['mean']:.1f}); difference {cell(one, one['pairs'])}"
         )
@@ -179,7 +181,7 @@ def draw(
     for axis, (_, part) in zip(
         top.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
     ):
-        draw_distances(axis, part, usual[part["dataset"].iloc[0]])
+        draw_distances(axis, part, usual[part["dataset"].iloc[0]], sampler_labels(distances))
     handles = {
         text: handle for axis in top.axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -215,11 +217,11 @@ def draw(
     return figure, caption
 
 
-def draw_distances(axis: Axes, part: pd.DataFrame, usual: float) -> None:
+def draw_distances(axis: Axes, part: pd.DataFrame, usual: float, names: Mapping[tuple[int, str], str]) -> None:
     """A line for each sampler at the usual δ; the first sampler's distances at other shifts as hollow marks, joined."""
     for number, (key, rows) in enumerate(part[part["snr_shift"] == usual].groupby("comparison", sort=False)):
         colour, dashes = LOOKS[number % len(LOOKS)]
-        name = labels.verbatim(sampler_label(rows.iloc[0]))
+        name = labels.verbatim(names[rows["drawn"].iloc[0], sampler_label(rows.iloc[0])])
         draw_means(axis, rows, color=colour, linestyle=line_style(dashes), marker="o", label=name)
         if number == 0:
             others = part[(part["snr_shift"] != usual) & (part["comparison"] == key)]
