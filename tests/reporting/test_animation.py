@@ -64,7 +64,7 @@ def test_frames_lead_from_the_noise_to_the_samples(draw):
         durations = [image.seek(k) or image.load() and image.info["duration"] for k in range(5)]
     assert durations == [800, 250, 250, 250, 2500]
     caption = Path("a.md").read_text(encoding="utf-8")
-    assert "5 of the 21 states" in caption and "from the same" not in caption
+    assert "5 states of each run, of 21 in all" in caption and "from the same" not in caption
     assert draw()[0] == 0 and Path("a.webp").read_bytes() == first
 
 

@@ -115,7 +115,7 @@ def test_the_number_of_steps_is_that_of_the_sampler(settings, skip):
 def test_tilt_and_shift_are_told_by_their_symbols(settings):
     given = [(0.0, 0.0), (-2.0, 0.0), (0.5, 2.7726)]
     runs = [settings(f_type="none", f_N=0.0, snr_tilt=p, snr_shift=delta) for p, delta in given]
-    words = ["no blur, tilt p = 0", "no blur, tilt p = -2", "no blur, δ = 2.773, tilt p = 0.5"]
+    words = ["no blur, tilt p = 0", "no blur, tilt p = −2", "no blur, δ = 2.773, tilt p = 0.5"]
     assert labels.run_labels(runs, with_seed=False) == words
 
 
@@ -131,4 +131,4 @@ def test_runs_that_differ_in_training_or_sampling_alone_are_told_apart(settings)
 
 def test_a_key_that_a_run_does_not_use_is_not_told(settings):
     runs = [settings(f_type="none", f_N=0.0, snr_tilt=p) for p in (None, -1.0, None, 0.0)]
-    assert labels.run_labels(runs, with_seed=False)[1:] == ["no blur, tilt p = -1", "no blur", "no blur, tilt p = 0"]
+    assert labels.run_labels(runs, with_seed=False)[1:] == ["no blur, tilt p = −1", "no blur", "no blur, tilt p = 0"]

@@ -98,6 +98,18 @@ def test_the_papers_own_experiment_is_comparable(settings, write_evaluation, mak
     assert "(not comparable: other scale)" in make_table([path])[2]
 
 
+def test_another_family_is_not_called_no_blur_and_equal_labels_have_the_names_of_their_sets(
+    settings, write_evaluation, make_table
+):
+    runs = [settings("rooms", f_type="none", f_N=0.0), settings("rooms", family="shaped-noise", f_type="none", f_N=0.0)]
+    runs = [run | {"label": "mine", "run": f"r{k}"} for k, run in enumerate([*runs, settings("halls")])]
+    _, rows, markdown, _ = make_table([write_evaluation(run, 5.0 + k) for k, run in enumerate(runs)])
+    header, *lines = cells(markdown)
+    assert [head.partition(":")[0] for head in header[2:]] == ["mine (synthetic) (rooms)", "mine (synthetic) (halls)"]
+    assert ["–", "shaped noise", "6.00", "–"] in lines and ["0 (no blur)", "–", "5.00", "–"] in lines
+    assert [row["family"] for row in rows] == ["blur", "shaped-noise", "blur"]
+
+
 def test_a_data_set_that_the_paper_lacks_has_no_paper_column(settings, write_evaluation, make_table):
     run = settings("kitchen") | {"label": "kitchen", "synthetic": False}
     _, rows, markdown, _ = make_table(

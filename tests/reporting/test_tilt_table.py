@@ -62,7 +62,7 @@ def test_differences_are_to_no_tilt_with_the_same_shift_and_seed(write):
     assert (best["zero"]["snr_shift"], best["best"]["snr_tilt"], best["best"]["snr_shift"]) == (2.0, 1.0, 2.0)
     assert best["difference"] == 0
     text = tilt.render(table)
-    assert "| bedroom (synthetic) | epsilon | 0 | -1 | 10.0 ± 4.2 (−2.00 [−14.71, +10.71]) |" in text
+    assert "| bedroom (synthetic) | epsilon | 0 | −1 | 10.0 ± 4.2 (−2.00 [−14.71, +10.71]) |" in text
     assert "best of p = 0 at δ = 2 (5.5); best of the others p = 1, δ = 2 (5.5)" in text
 
 

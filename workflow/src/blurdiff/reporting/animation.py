@@ -48,8 +48,8 @@ def reverse_processes(runs: Sequence[Mapping], strips: Sequence[Strips], n_image
     caption = (
         f"Reverse processes side by side, from noise to sample, on {labels.data_note(runs)}. Upper row: the state x_i"
         f" at timestep i; lower row: the image x̂_0 that the network guesses from it.{start_note(runs, strips)}"
-        f" Shown are {len(strips[0].timesteps)} of the {labels.either(labels.n_steps(run) + 1 for run in runs)} states,"
-        " most of them late."
+        f" Shown are {len(strips[0].timesteps)} states of each run, of"
+        f" {labels.either(labels.n_steps(run) + 1 for run in runs)} in all, most of them late."
         f" {DISPLAY_NOTE} x̂_0 is clipped to the image range."
         f" {labels.training_note(runs)}; {labels.sampling_note(runs)}." + mosaic.note(runs[0]["resolution"])
     )

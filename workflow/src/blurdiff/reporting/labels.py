@@ -29,8 +29,14 @@ def read_runs(paths: Sequence[str]) -> list[Settings]:
 
 
 def number_label(value: float) -> str:
-    """A number for the eye: 3,000 and 0.1406."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    """A number for the eye: 3,000 and 0.1406, with a true minus."""
+    return (f"{value:,}" if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
+
+
+def fixed(value: float, places: int) -> str:
+    """A number with so many decimals, a true minus, and none before 0."""
+    text = f"{value:.{places}f}"
+    return text.replace("-", "−" if float(text) else "")
 
 
 def value_label(value: object) -> str:

@@ -206,9 +206,12 @@ def paper_value(run: Mapping) -> float | None:
 def render(table: pd.DataFrame) -> str:
     """The table in the paper's layout, as Markdown: rows f(N) and f_type, columns data sets, a caption above."""
     header, columns = ["f(N)", "f_type"], []
+    called = {dataset: labels.data_label(part.iloc[0]) for dataset, part in table.groupby("dataset", sort=False)}
     for dataset, part in table.groupby("dataset", sort=False):
         columns.append((dataset, "mean"))
-        header.append(f"{labels.markdown(labels.data_label(part.iloc[0]))}: {part.iloc[0]['metric']}")
+        alike = list(called.values()).count(called[dataset]) > 1
+        label = labels.markdown(called[dataset]) + f" ({labels.markdown(dataset)})" * alike
+        header.append(f"{label}: {part.iloc[0]['metric']}")
         if part["paper"].notna().any():
             columns.append((dataset, "paper"))
             header.append(f"paper: FID-10K, LSUN {labels.markdown(dataset)}{not_comparable(part)}")
@@ -269,7 +272,7 @@ def decimals(value: float, like: float | None = None) -> str:
     """Two decimals, as in the paper, and three significant digits below 1; as many decimals as `like` has, if given."""
     size = abs(value if like is None else like)
     places = 2 - min(0, math.floor(math.log10(size))) if size > 0 else 2
-    return f"{value:.{places}f}"
+    return labels.fixed(value, places)
 
 
 def not_comparable(part: pd.DataFrame) -> str:

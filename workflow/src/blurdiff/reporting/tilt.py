@@ -107,7 +107,7 @@ def render(table: pd.DataFrame) -> str:
         first = part.iloc[0]
         cells = {names[row["drawn"], sampler_label(row)]: numbers(row) for row in part.to_dict("records")}
         about = [labels.markdown(labels.data_label(first)), first["prediction"], f"{first['snr_shift']:.3g}"]
-        lines.append([*about, f"{first['snr_tilt']:g}", *(cells.get(name, "–") for name in samplers)])
+        lines.append([*about, labels.number_label(first["snr_tilt"]), *(cells.get(name, "–") for name in samplers)])
     text = [
         f"**{distances['name'].iloc[0]} by spectral tilt p** (smaller is better; p = 0 is DDPM, p = 1 the same SNR at"
         " all frequencies, p < 0 coarser first than DDPM). Mean over seeds ± their deviation; in brackets the 95 % t"
@@ -117,11 +117,11 @@ def render(table: pd.DataFrame) -> str:
     ]
     for one in best_against_best(table):
         zero, best = one["zero"], one["best"]
-        name = names[zero["drawn"], sampler_label(zero)]
+        about = labels.markdown(labels.data_label(zero)), zero["prediction"], names[zero["drawn"], sampler_label(zero)]
         text.append(
-            f"- {labels.markdown(labels.data_label(zero))}, {zero['prediction']}, {name}: best of p = 0"
-            f" at δ = {zero['snr_shift']:.3g} ({zero['mean']:.1f}); best of the others p = {best['snr_tilt']:g}, δ ="
-            f" {best['snr_shift']:.3g} ({best['mean']:.1f}); difference {cell(one, one['pairs'])}"
+            f"- {', '.join(about)}: best of p = 0 at δ = {zero['snr_shift']:.3g} ({zero['mean']:.1f}); best of the"
+            f" others p = {labels.number_label(best['snr_tilt'])}, δ = {best['snr_shift']:.3g} ({best['mean']:.1f});"
+            f" difference {cell(one, one['pairs'])}"
         )
     text += [
         "",

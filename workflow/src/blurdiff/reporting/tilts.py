@@ -37,7 +37,7 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         p, ended = float(found.p[last]), bool(found.strongest[-1] <= 0)
         if ended:
             shown = max(shown, 1.2 * abs(p))
-        ends.append(f"{labels.markdown(name)}: {p:.3f}{'' if ended else ' (it does not fall so far)'}")
+        ends.append(f"{labels.markdown(name)}: {labels.fixed(p, 3)}{'' if ended else ' (it does not fall so far)'}")
     for at, text in ((0, "DDPM"), (1, "equal\nSNR")):  # beside the panel, where no curve can be
         of_tilt.axhline(at, color=GREY, linewidth=0.7)
         of_tilt.annotate(text, (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=GREY)
