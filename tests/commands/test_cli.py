@@ -57,6 +57,16 @@ def fake_stage(monkeypatch, run):
     monkeypatch.setitem(cli.STAGES, "fake", "nothing")
 
 
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    fake_stage(monkeypatch, interrupted)
+    assert cli.main(["fake"]) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("interrupted; ")
+
+
 def test_paths_of_every_option_may_have_a_home_and_variables(monkeypatch, capsys):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("DISK", "/disk")

@@ -247,6 +247,7 @@ def test_error_is_one_line_on_the_command_line(settings, train, tmp_path, change
         ("--images", "absent.npy", "absent.npy"),
         ("--manifest", "absent.json", "absent.json"),
         ("--manifest", "without_digest.json", "sha256"),
+        ("--manifest", "of_other_images.json", "of_other_images.json: sha256 is 000"),
         ("--settings", "{}", "settings: run: is missing"),
         ("--store", "/dev/null/store", "/dev/null"),
     ],
@@ -254,6 +255,7 @@ def test_error_is_one_line_on_the_command_line(settings, train, tmp_path, change
 def test_bad_input(settings, arguments, tmp_path, monkeypatch, capsys, option, value, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "without_digest.json").write_text("{}")
+    (tmp_path / "of_other_images.json").write_text(json.dumps({"sha256": "0" * 64}))
     line = arguments(settings)
     line[line.index(option) + 1] = value
     assert main(line) == 1

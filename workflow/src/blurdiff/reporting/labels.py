@@ -201,7 +201,7 @@ def n_steps(settings: Mapping) -> int:
 
 def drawn_label(n_steps: int | None, sampler: str) -> str:
     """`200 reverse diffusion steps`."""
-    return count(n_steps, f"{SAMPLERS.get(sampler, sampler)} step")
+    return count(n_steps, f"{SAMPLERS.get(sampler, sampler).replace(', ', ' ')} step")
 
 
 def sampling_note(runs: Sequence[Mapping]) -> str:
