@@ -235,7 +235,8 @@ def test_files_that_do_not_say_enough(path, capsys, change, wanted):
 def test_files_that_are_no_model(path, capsys, content):
     if content:
         Path("notes.txt").write_bytes(content)
-    assert "notes.txt is not a readable safetensors file" in refusal(capsys, "notes.txt", *LINE)
+    what = "is not a readable safetensors file" if content else "is missing"
+    assert f"notes.txt {what}" in refusal(capsys, "notes.txt", *LINE)
 
 
 def test_settings_say_what_the_file_does_not(path, model):

@@ -16,9 +16,10 @@ from blurdiff.diffusion.schedules import blur_schedule
 from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels
 from blurdiff.reporting.inputs import LOSSES
-from blurdiff.reporting.style import COLUMN_WIDTH, GREY, TEXT_WIDTH, line_style, looks
+from blurdiff.reporting.style import COLUMN_WIDTH, GREY, TEXT_WIDTH, line_style, looks, wrapped
 
 LEGEND_MARGIN = 0.1  # inches, of both sides together
+ROW_HEIGHT, LABEL_LINES = 1.2, 6  # of the panels of a data set: inches for its label, and its lines, at most
 QUARTILE_TITLES = ["all $i$", "$i$ ≤ N/4", "N/4 < $i$ ≤ N/2", "N/2 < $i$ ≤ 3N/4", "$i$ > 3N/4"]
 
 
@@ -30,14 +31,14 @@ def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
         schedules.setdefault(tuple(run["process"][key] for key in keys), run)
     shown = list(schedules.values())
     timesteps = [run["process"]["n_timesteps"] for run in shown]
-    names = [labels.schedule_label(run["process"]) for run in shown]
-    if len(set(timesteps)) > 1 or len(set(names)) < len(names):
-        names = labels.run_labels(shown)
+    names = schedule_names([run["process"] for run in shown])
     look = looks(shown, names)
     figure = Figure(figsize=(COLUMN_WIDTH, 2.2), layout="constrained")
     axes = figure.subplots()
+    starts: dict[str, list[str]] = {}
     for name, (f_type, f_N, n_timesteps, anchor, table) in zip(names, schedules, strict=True):
         f = blur_schedule(f_type, f_N, n_timesteps, anchor, table)
+        starts.setdefault(f"f(0) = {labels.number_label(float(f[0]) or 0.0)}", []).append(labels.markdown(name))
         colour, dashes = look[name]
         axes.plot(
             np.arange(len(f)),
@@ -51,13 +52,30 @@ def blur_schedules(runs: Sequence[Mapping]) -> tuple[Figure, str]:
     axes.set(xlabel="timestep $i$", ylabel="blur schedule $f(i)$", xlim=(0, max(timesteps)))
     if min(np.min(line.get_ydata()) for line in axes.lines) >= 0:
         axes.set_ylim(bottom=0)
-    axes.legend(loc="best", handlelength=2.6)
     seaborn.despine(figure)
+    legend_within(figure, axes)
+    told = [start if start == "f(0) = 0" else f"{start} ({'; '.join(own)})" for start, own in starts.items()]
     caption = (
         f"Blur schedules f(i) against the timestep i (N = {labels.either(timesteps)}): the blur of step"
-        " i is W to the power of f(i), with f(0) = 0. Computed from the formulas, no data."
+        f" i is W to the power of f(i), with {' or '.join(told)}. Computed from the formulas, no data."
     )
     return figure, caption
+
+
+def schedule_names(processes: Sequence[Mapping]) -> list[str]:
+    """One label for each blur schedule, from its own keys: N where there are several, all else of those alike."""
+    names = [labels.schedule_label(process) for process in processes]
+    if len({process["n_timesteps"] for process in processes}) > 1:
+        names = [f"{name}, N = {process['n_timesteps']:,}" for name, process in zip(names, processes, strict=True)]
+    for key in ("f_anchor", "f_table", "f_type", "f_N"):
+        values: dict[str, set] = {}
+        for name, process in zip(names, processes, strict=True):
+            values.setdefault(name, set()).add(process[key])
+        names = [
+            labels.one_line(f"{name}, {key.replace('_', ' ')} = {process[key]}" if len(values[name]) > 1 else name)
+            for name, process in zip(names, processes, strict=True)
+        ]
+    return names
 
 
 def training_curves(runs: Sequence[Mapping], histories: Sequence[pd.DataFrame]) -> tuple[Figure, str]:
@@ -137,11 +155,13 @@ def facets(
     `table` has a column `data` (the data set); `draw_row(axes, rows)` draws the rows of one data set into its panels,
     one for each of `titles`. With one title, the data sets' panels stand side by side; else each data set has a row.
     """
-    data = {run["dataset"]: labels.verbatim(labels.data_label(run)) for run in runs}
+    data = {run["dataset"]: labels.data_label(run) for run in runs}
     across = len(titles) == 1
     n_rows, n_columns = (1, len(data)) if across else (len(data), len(titles))
     width = min(TEXT_WIDTH, COLUMN_WIDTH * n_columns) if across else TEXT_WIDTH
-    height = 2.1 if across else 1.45 * n_rows + 0.35
+    room = (width - 0.6) / n_columns - 0.1 if across else ROW_HEIGHT
+    data = {name: labels.verbatim(wrapped(label, room, most=LABEL_LINES)) for name, label in data.items()}
+    height = 2.1 + 0.13 * max(label.count("\n") for label in data.values()) if across else 1.45 * n_rows + 0.35
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for number, (name, label) in enumerate(data.items()):
@@ -150,7 +170,8 @@ def facets(
         if across:
             axes[0].set_title(label)
         else:
-            axes[-1].annotate(label, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", fontsize=8)
+            place = {"xycoords": "axes fraction", "rotation": 270, "va": "center", "multialignment": "center"}
+            axes[-1].annotate(label, (1.03, 0.5), fontsize=8, **place)
     for axis, title in zip(panels[0], titles, strict=False):
         if title:
             axis.set_title(title)
@@ -164,6 +185,17 @@ def facets(
     seaborn.despine(figure)
     legend_below(figure, legend_handles(runs, names))
     return figure
+
+
+def legend_within(figure: Figure, axes: Axes) -> None:
+    """The legend of the only panel of a figure: inside, or below where it would take more than half of the height."""
+    legend = axes.legend(loc="best", handlelength=2.6)
+    legend.set_in_layout(False)
+    figure.draw_without_rendering()
+    own, panel = legend.get_window_extent(), axes.get_window_extent()
+    if own.width > panel.width or own.height > panel.height / 2:
+        legend.remove()
+        legend_below(figure, axes.get_lines())
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:

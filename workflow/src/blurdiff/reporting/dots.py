@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from blurdiff.reporting import labels, metrics
-from blurdiff.reporting.style import GREY, TEXT_WIDTH, looks
+from blurdiff.reporting.style import GREY, TEXT_WIDTH, looks, text_width, wrapped
 
 ARROWS = {"lower": "←", "higher": "→"}  # where the better runs lie
 
@@ -27,20 +27,29 @@ def metrics_of_runs(runs: Sequence[Mapping], evaluations: Sequence[Mapping]) -> 
     parts = [part for _, part in table.groupby("dataset", sort=False)]
     counts = [part["run"].nunique() for part in parts]
     shown = table.drop_duplicates("metric").to_dict("records")
-    figure = Figure(figsize=(TEXT_WIDTH, 0.6 + sum(0.27 * n + 0.35 for n in counts)), layout="constrained")
+    lines_of = {run: textwrap.wrap(label, 30, break_on_hyphens=False) for run, label in label_of.items()}
+    line_height = max(0.27, 0.12 * max(map(len, lines_of.values())) + 0.03)
+    # The layout makes room for what of a title reaches beyond twice its panel.
+    beside = TEXT_WIDTH - 0.1 - max(text_width(line, 7) for lines in lines_of.values() for line in lines)
+    room = min(beside, 1.9 * (beside / len(shown) - 0.1))
+    titles = [wrapped(labels.data_label(part.iloc[0]), room, weight="bold") for part in parts]
+    heights = [line_height * n + 0.35 + 0.13 * title.count("\n") for n, title in zip(counts, titles, strict=True)]
+    figure = Figure(figsize=(TEXT_WIDTH, 0.6 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(parts), len(shown), sharex="col", squeeze=False, height_ratios=counts)
-    for row, part in zip(panels, parts, strict=True):
-        names = [label_of[run] for run in part["run"].drop_duplicates()]
-        lines = ["\n".join(textwrap.wrap(labels.verbatim(name), 30, break_on_hyphens=False)) for name in names]
+    for row, part, title in zip(panels, parts, titles, strict=True):
+        own_runs = part["run"].drop_duplicates()
+        lines = [labels.verbatim("\n".join(lines_of[run])) for run in own_runs]
         for axes, metric in zip(row, shown, strict=True):
             own = part[part["metric"] == metric["metric"]].set_index("run")
-            draw_metric(axes, own.reindex(part["run"].drop_duplicates()), [colours[name] for name in names])
-            axes.set_yticks(range(len(names)), lines)
-            axes.set_ylim(len(names) - 0.5, -0.5)
+            draw_metric(axes, own.reindex(own_runs), [colours[label_of[run]] for run in own_runs])
+            axes.set_yticks(range(len(lines)), lines)
+            axes.set_ylim(len(lines) - 0.5, -0.5)
             axes.tick_params(axis="y", length=0, labelleft=axes is row[0])
-        row[0].set_title(labels.verbatim(labels.data_label(part.iloc[0])), loc="left", fontweight="bold")
+        row[0].set_title(labels.verbatim(title), loc="left", fontweight="bold")
     for axes, metric in zip(panels[-1], shown, strict=True):
         axes.set_xlabel("\n".join(textwrap.wrap(f"{metric['name']} {ARROWS[metric['better']]}", 15)))
+        if table.loc[table["metric"] == metric["metric"], "mean"].isna().all():
+            axes.set_xlim(0, 1)  # no run has this number: no ticks of 1e-17
     seaborn.despine(figure, left=True)
     return figure, caption(table, runs)
 

@@ -51,7 +51,7 @@ def error_factors(runs: Sequence[Settings]) -> tuple[Figure, str]:
         values.append(log_factor(run.process, resolution, timesteps))
         extents.append((0.5, N + 0.5, -0.5, len(values[-1]) - 0.5))
     names = labels.run_labels(shown, with_seed=False)
-    titles = [fill(labels.verbatim(name), TITLE_WIDTH, break_on_hyphens=False) for name in names]
+    titles = [labels.verbatim(fill(name, TITLE_WIDTH, break_on_hyphens=False)) for name in names]
     n_rows = -(-len(shown) // COLUMNS)
     n_columns = min(len(shown), COLUMNS)
     row_height = 2 + 0.13 * max(title.count("\n") for title in titles)

@@ -14,7 +14,8 @@ from blurdiff.reporting import labels, mosaic, strips
 def forward_process(
     runs: Sequence[Mapping], images: Sequence[np.ndarray], n_columns: int = 10, image_index: int = 0, seed: int = 0
 ) -> tuple[Figure, str]:
-    """The forward process of one real image for every run, all with the same noise, at n_columns timesteps.
+    """The forward process of one real image for every run, all with the same noise, at n_columns timesteps or
+    as many as there are.
 
     Two rows per run: the state x_i, and what the blur alone makes of the image, U D^F(i) Uᵀ x_0.
     `images`: one uint8 (n, R, R, 3) per run. The processes are built from the runs' settings.
@@ -27,7 +28,7 @@ def forward_process(
             raise UserError(f"--image-index {image_index}: {run['dataset']} has images 0 to {len(real) - 1}")
         x0 = low + (high - low) * np.asarray(real[image_index], np.float64) / 255
         # Denser towards the image, where most of what can be seen happens.
-        steps = (run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int)
+        steps = np.unique((run["process"]["n_timesteps"] * np.linspace(0, 1, n_columns) ** 2).round().astype(int))
         power = power_of(run["process"], real) if run["process"].of_images else None
         states, blurred = forward_states(run, x0, steps, seed, power)
         blocks.append(

@@ -6,20 +6,26 @@ figure whose pixels are the array's; positions and sizes below are in those pixe
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from blurdiff.reporting.style import DPI, INK
+from blurdiff.reporting.style import DPI, INK, wrapped
 
 SMOOTH_UP_TO = 32  # pixels
+SMALLEST = 5.5  # points: headings that need smaller ones have more lines
+LINE = 1.2  # of the font size
 
 
-def fit(columns: int, resolution: int, inches: float) -> tuple[int, int]:
-    """The upscaling factor and the dots per inch (≥ DPI) with which `columns` images fill at most `inches`."""
-    source = columns * resolution
+def fit(columns: int, resolution: int, inches: float, least: int = 1) -> tuple[int, int]:
+    """The upscaling factor and the dots per inch (≥ DPI) with which `columns` images fill at most `inches`.
+
+    Fewer than `least` columns leave a part of them empty: their images are as large as those of so many.
+    """
+    source = max(columns, least) * resolution
     factor = max(1, math.ceil(DPI * inches / source))
     return factor, math.ceil(source * factor / inches)
 
@@ -66,11 +72,28 @@ def put_image(figure: Figure, array: np.ndarray, left: int, top: int) -> None:
 def put_text(figure: Figure, text: str, x: float, y: float, **style: object) -> None:
     """Write `text` at (x, y); left-aligned and vertically centred unless `style` (matplotlib's Text) says otherwise.
 
-    Dollar signs are no formulas, unless `style` has `parse_math`: labels are the user's.
+    Of several lines that are centred, the first is. Dollar signs are no formulas, unless `style` has `parse_math`:
+    labels are the user's.
     """
     width, height = size(figure)
     usual: dict[str, Any] = {"va": "center", "ha": "left", "color": INK, "fontsize": 8, "parse_math": False}
-    figure.text(x / width, 1 - y / height, text, **{**usual, **style})
+    usual |= style
+    if usual["va"] == "center":
+        y += extra_lines([text], usual["fontsize"], figure.dpi) / 2
+    figure.text(x / width, 1 - y / height, text, **usual)
+
+
+def extra_lines(texts: Sequence[str], points: float, dpi: float) -> int:
+    """How many pixels `texts` are higher than one line."""
+    return round(max(text.count("\n") for text in texts) * LINE * points / 72 * dpi)
+
+
+def headings(names: Sequence[str], widths: Sequence[int], dpi: int, largest: float = 8) -> tuple[float, list[str]]:
+    """A font size in points for all `names`, at most `largest`, and the lines in which each stays, bold, within its
+    width in pixels."""
+    sizes = [font_size(name, width, dpi, largest) for name, width in zip(names, widths, strict=True)]
+    points = max(SMALLEST, min(sizes))
+    return points, [wrapped(name, width / dpi, points, "bold") for name, width in zip(names, widths, strict=True)]
 
 
 def font_size(text: str, width: int, dpi: int, largest: float = 8) -> float:

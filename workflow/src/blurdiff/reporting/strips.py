@@ -9,8 +9,9 @@ from blurdiff.data.images import RANGES
 from blurdiff.errors import UserError
 from blurdiff.reporting import labels, mosaic
 from blurdiff.reporting.inputs import Strips
-from blurdiff.reporting.style import GREY, TEXT_WIDTH
+from blurdiff.reporting.style import GREY, TEXT_WIDTH, text_width, wrapped
 
+LEAST = 8  # columns: with fewer, images are as large as with so many
 STATE, PREDICTION = "$x_i$", r"$\hat{x}_0$"  # beside the rows; captions are plain text
 DISPLAY_NOTE = (
     "Display of x_i: at each i of each run a linear map, from black to white over the image range and the 1st to 99th"
@@ -105,27 +106,38 @@ def draw(
 ) -> Figure:
     """One block per run: its label, its timesteps (once, where all runs have the same), its rows of images.
 
-    `blocks`: uint8 (rows, K, R, R, 3) per run; `row_labels`: one per row, to its left.
+    `blocks`: uint8 (rows, K, R, R, 3) per run, K not always the same; `row_labels`: one per row, to its left.
     """
-    names = labels.run_labels(runs)
     data = [labels.data_label(run) for run in runs]
-    columns, resolution = blocks[0].shape[1], runs[0]["resolution"]
-    side = 0.3
-    factor, dpi = mosaic.fit(columns, resolution, TEXT_WIDTH - side - 0.2)
+    told = [text if k == 0 or text != data[k - 1] else "" for k, text in enumerate(data)]
+    columns, resolution = max(block.shape[1] for block in blocks), runs[0]["resolution"]
+    side, apart = 0.3, 0.2
+    room = TEXT_WIDTH - side - 0.2
+    names, notes, taken = [], [], []
+    for name, text in zip(labels.run_labels(runs), told, strict=True):
+        # A label and its data set's share a line; captions have the latter in full.
+        left_over = room - apart - text_width(name, weight="bold")
+        notes.append(wrapped(text, max(left_over, 0.4 * room), 7, most=1))
+        beside = apart + text_width(notes[-1], 7)
+        names.append(wrapped(name, room - beside, weight="bold"))
+        taken.append(beside + max(text_width(line, weight="bold") for line in names[-1].split("\n")))
+    factor, dpi = mosaic.fit(columns, resolution, room, LEAST)
     gap, margin, line, left = round(0.015 * dpi), round(0.02 * dpi), round(0.17 * dpi), round(side * dpi)
     cell = resolution * factor + gap
     same = all(np.array_equal(steps, timesteps[0]) for steps in timesteps)
     sheets = [mosaic.mosaic(block, factor, gap) for block in blocks]
     heads = [number == 0 or not same for number in range(len(runs))]
-    heights = [line * (1 + head) + sheet.shape[0] + line // 2 for head, sheet in zip(heads, sheets, strict=True)]
-    figure = mosaic.blank(left + columns * cell - gap + margin, sum(heights) - line // 2 + 2 * margin, dpi)
+    tops = [line + mosaic.extra_lines([name], 8, dpi) for name in names]
+    heights = [
+        top + line * head + sheet.shape[0] + line // 2 for top, head, sheet in zip(tops, heads, sheets, strict=True)
+    ]
+    right = left + max(columns * cell - gap, round(max(taken) * dpi))
+    figure = mosaic.blank(right + margin, sum(heights) - line // 2 + 2 * margin, dpi)
     top = margin
     for number, sheet in enumerate(sheets):
         mosaic.put_text(figure, names[number], left, top + 0.45 * line, fontweight="bold")
-        right = left + columns * cell - gap
-        if number == 0 or data[number] != data[number - 1]:
-            mosaic.put_text(figure, data[number], right, top + 0.45 * line, ha="right", fontsize=7, color=GREY)
-        start = top + line
+        mosaic.put_text(figure, notes[number], right, top + 0.45 * line, ha="right", fontsize=7, color=GREY)
+        start = top + tops[number]
         if heads[number]:
             for k, i in enumerate(timesteps[number]):
                 text = f"$i$ = {i}" if k == 0 else str(i)

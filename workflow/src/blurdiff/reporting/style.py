@@ -1,6 +1,7 @@
 """The look of all figures: fonts, sizes, colours, and how a figure becomes a PNG and a PDF."""
 
 import contextlib
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Literal
 import matplotlib
 import seaborn
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from blurdiff.reporting import fonts
 from blurdiff.runtime.files import atomic_path
@@ -28,6 +31,13 @@ OTHER_LOOKS = [
     ("#56b4e9", (2, 1)),
     ("#8c6d31", (8, 1, 1, 1)),
     ("#7b4fa3", (1, 2)),
+]
+# When those are used up, each of their colours takes the others' dashes in turn.
+ALL_DASHES = [dashes for _, dashes in (*OTHER_LOOKS, *SCHEDULE_LOOKS.values())]
+MORE_LOOKS = [
+    (colour, ALL_DASHES[(k + shift) % len(ALL_DASHES)])
+    for shift in range(len(ALL_DASHES))
+    for k, (colour, _) in enumerate(OTHER_LOOKS)
 ]
 
 
@@ -86,7 +96,8 @@ def style(texts: Iterable[str] = ()) -> Iterator[None]:
 def looks(runs: Sequence[Mapping], labels: Sequence[str]) -> dict[str, tuple[str, tuple | str]]:
     """Colour and dashes for every label of `runs`; dashes are seaborn's: lengths in line widths, "" for a solid line.
 
-    The first process of a schedule has the schedule's, coarse-to-fine before others.
+    The first process of a schedule has the schedule's, coarse-to-fine before others. No two are alike as long as there
+    are enough.
     """
     chosen: dict[str, tuple] = {}
     # The paper's own direction first, so that an unusual one never takes the colour of the usual one.
@@ -94,9 +105,39 @@ def looks(runs: Sequence[Mapping], labels: Sequence[str]) -> dict[str, tuple[str
     for _, run, label in sorted(zip(unusual, runs, labels, strict=True), key=lambda item: item[0]):
         if label not in chosen:
             own = [SCHEDULE_LOOKS[run["process"]["f_type"]]] if run["process"]["f_type"] in SCHEDULE_LOOKS else []
-            free = [look for look in own + OTHER_LOOKS if look not in chosen.values()]
-            chosen[label] = free[0] if free else OTHER_LOOKS[len(chosen) % len(OTHER_LOOKS)]
+            free = [look for look in own + MORE_LOOKS if look not in chosen.values()]
+            chosen[label] = free[0] if free else MORE_LOOKS[len(chosen) % len(MORE_LOOKS)]
     return {label: chosen[label] for label in labels}
+
+
+def text_width(text: str, points: float = 8, weight: str = "normal") -> float:
+    """How many inches one line of `text` takes, in the fonts of `style`; dollar signs are no formulas."""
+    font = FontProperties(size=points, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
+def wrapped(text: str, inches: float, points: float = 8, weight: str = "normal", most: int | None = None) -> str:
+    """`text` in lines of at most `inches`, a longer word broken; what `most` lines cannot hold is cut out before the
+    end, which says whether data is synthetic."""
+    whole = text_width(text, points, weight)
+    if whole <= inches:
+        return text
+    fitting = len(text) * inches / whole  # characters in a line, about
+
+    def lines_of(text: str) -> list[str]:
+        lines: list[str] = []
+        for characters in range(int(1.25 * fitting) + 1, 0, -1):  # characters have different widths
+            lines = textwrap.wrap(text, characters, break_on_hyphens=False)
+            if all(text_width(line, points, weight) <= inches for line in lines):
+                break
+        return lines
+
+    lines, end = lines_of(text), text[-len(" (synthetic)") :]
+    kept = min(len(text) - len(end) - 1, int(1.2 * fitting * (most or 0)))
+    while most and len(lines) > most and kept >= 0:
+        lines = lines_of(f"{text[:kept].rstrip()}…{end}")
+        kept -= 3
+    return "\n".join(lines[:most])
 
 
 def line_style(dashes: Sequence) -> tuple[float, Sequence[float]] | Literal["-"]:

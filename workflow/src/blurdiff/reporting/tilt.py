@@ -117,11 +117,11 @@ def render(table: pd.DataFrame) -> str:
     ]
     for one in best_against_best(table):
         zero, best = one["zero"], one["best"]
-        about = labels.markdown(labels.data_label(zero)), zero["prediction"], names[zero["drawn"], sampler_label(zero)]
+        data, name = labels.markdown(labels.data_label(zero)), names[zero["drawn"], sampler_label(zero)]
         text.append(
-            f"- {', '.join(about)}: best of p = 0 at δ = {zero['snr_shift']:.3g} ({zero['mean']:.1f}); best of the"
-            f" others p = {labels.number_label(best['snr_tilt'])}, δ = {best['snr_shift']:.3g} ({best['mean']:.1f});"
-            f" difference {cell(one, one['pairs'])}"
+            f"- {data}, {zero['prediction']}, {name}: best of p = 0 at δ = {zero['snr_shift']:.3g}"
+            f" ({zero['mean']:.1f}); best of the others p = {labels.number_label(best['snr_tilt'])}, δ ="
+            f" {best['snr_shift']:.3g} ({best['mean']:.1f}); difference {cell(one, one['pairs'])}"
         )
     text += [
         "",
