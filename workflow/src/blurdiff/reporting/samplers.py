@@ -74,9 +74,9 @@ def draw(table: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[Figure, str]:
     runs = list({run["run"]: run for run in runs}.values())
     table = table.assign(method=table.apply(method_label, axis=1))
     methods = list(dict.fromkeys(table["method"]))
-    looks = list(style.SCHEDULE_LOOKS.values()) + style.OTHER_LOOKS
-    palette = {method: looks[k % len(looks)][0] for k, method in enumerate(methods)}
-    dashes = {method: looks[k % len(looks)][1] for k, method in enumerate(methods)}
+    looks = {method: style.LOOKS[k % len(style.LOOKS)] for k, method in enumerate(methods)}
+    palette = {method: colour for method, (colour, _) in looks.items()}
+    dashes = {method: dash for method, (_, dash) in looks.items()}
     names = labels.run_labels(runs, with_seed=False)
     columns = min(len(runs), 4)
     lines = -(-len(runs) // columns)

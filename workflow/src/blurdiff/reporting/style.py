@@ -39,6 +39,7 @@ MORE_LOOKS = [
     for shift in range(len(ALL_DASHES))
     for k, (colour, _) in enumerate(OTHER_LOOKS)
 ]
+LOOKS = [*SCHEDULE_LOOKS.values(), *MORE_LOOKS]  # of lines that are no runs
 
 
 @contextlib.contextmanager

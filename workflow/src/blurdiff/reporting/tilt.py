@@ -19,7 +19,7 @@ from blurdiff.evaluation.metrics import FRECHET, METRICS
 from blurdiff.evaluation.spectrum import power_of_data, radial_power_spectrum
 from blurdiff.reporting import labels, tables
 from blurdiff.reporting.differences import cell, compare, interval, sampler_label, sampler_labels, setting, shared
-from blurdiff.reporting.style import GREY, OTHER_LOOKS, SCHEDULE_LOOKS, TEXT_WIDTH, line_style
+from blurdiff.reporting.style import GREY, LOOKS, TEXT_WIDTH, line_style
 from blurdiff.reporting.summaries import Made
 
 COLUMNS = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "snr_tilt", "run", "sampler", "grid",
@@ -28,7 +28,6 @@ COLUMNS = ["dataset", "label", "synthetic", "prediction", "loss", "snr_shift", "
 TILT, SHIFT = "process.snr_tilt", "process.snr_shift"
 # Beside p and δ, nothing else may differ between the runs of a comparison (column `comparison`).
 MAY_DIFFER = {"seed", TILT, SHIFT, *STRIPS}
-LOOKS = [*SCHEDULE_LOOKS.values(), *OTHER_LOOKS]
 
 
 def make(
