@@ -148,9 +148,10 @@ def write_results(folder: Path, **changes) -> Path:
         outputs = [f"--output={results / name}.csv", f"--markdown={results / name}.md"]
         assert main(["table", "--name", name, "--evaluations", *map(str, evaluations), *outputs]) == 0
     run = "rooms_quartic"
-    (results / "samplers.csv").write_text(
-        "run,seed,sampler,grid,n_steps,evaluations,value,floor\n"
-        f"{run},0,ddim,uniform,2,2,9.5,\n{run},0,ode-heun,uniform,2,10,80,\n"
+    (results / "samplers.md").write_text(
+        "| run | sampler | seed | steps | network evaluations | distance | floor |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n"
+        f"| {run} | DDIM | 0 | 2 | 2 | 9.5 | – |\n| {run} | ODE, Heun | 0 | 2 | 10 | 80.0 | – |\n"
     )
     (results / "failures.csv").write_text(f"run,saturated\n{run},0.5\n{run},0\n")
     (results / "failures.md").write_text("| run | distance |\n|---|---:|\n| a | 100.5 |\n| b | 9 |\n\nA note.\n")
