@@ -222,7 +222,11 @@ def render(table: pd.DataFrame) -> str:
     shown = sorted(dict.fromkeys(keys), key=lambda key: key[2] != "")  # the paper's own rows first
     shown += [FLOOR] * int(table["floor"].notna().any())
     lines = [
-        [f_N, ", ".join(filter(None, words)), *(texts.get((key, data), {}).get(what, "–") for data, what in columns)]
+        [
+            f_N,
+            ", ".join(word for word in words if word not in ("", "–")) or "–",
+            *(texts.get((key, data), {}).get(what, "–") for data, what in columns),
+        ]
         for key in shown
         for f_N, *words in [key]
     ]
