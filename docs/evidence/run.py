@@ -27,7 +27,6 @@ from blurdiff.reporting.timings import read_timings
 from blurdiff.runtime.files import atomic_folder, write_json
 from blurdiff.runtime.machine import cpu_name
 
-STUDIES = ("samplers.csv", "failures.csv", "failures.md", "tilt.csv", "tilt.md")
 SHOW_PHOTOGRAPHS = {name for name, figure in FIGURES.items() if figure.shows_data}
 
 
@@ -94,10 +93,10 @@ def keep(config: dict, seeds: list[int], arguments: argparse.Namespace) -> None:
     if arguments.output.exists():
         shutil.rmtree(arguments.output)
     with atomic_folder(arguments.output) as folder:
-        for name in [*(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md")), *STUDIES]:
+        for name in [f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md")]:
             if (results / name).exists():
                 shutil.copyfile(results / name, folder / name)
-        for name in sorted(config["figures"].keys() - SHOW_PHOTOGRAPHS) + ["samplers", "failures", "tilt"]:
+        for name in sorted((config["figures"].keys() | TABLES.keys()) - SHOW_PHOTOGRAPHS):
             for suffix in ("png", "webp", "md"):
                 path = results / "figures" / f"{name}.{suffix}"
                 if path.exists():
@@ -111,7 +110,7 @@ def keep_figure(path: Path, folder: Path) -> None:
     """Copy a figure or its caption.
 
     A picture of more than a megabyte, which does not belong in git, becomes a WebP. The caption of a table's figure
-    (failures, tilt), which has the table's name, follows the table.
+    (failures, samplers, tilt), which has the table's name, follows the table.
     """
     kept = folder / path.name
     if path.suffix == ".png" and path.stat().st_size > 1_000_000:
