@@ -226,5 +226,5 @@ def test_the_new_table(resolved, tmp_path, monkeypatch):
     assert Path("t.csv").read_text() == "dataset,run,mean\nbedroom,b,2.5\n"
     assert Path("t.md").read_text().endswith("| bedroom | b | 2.5 |\n")
     config = {"sampler_study": {"runs": [], "seeds": "first"}, "seeds": [0], "runs": []}
-    monkeypatch.setattr(summaries, "resolve_runs", lambda config: [resolved])
+    monkeypatch.setattr(summaries, "trained_runs", lambda config: [resolved])
     assert summaries.made(config)["best"] == [resolved]

@@ -268,7 +268,7 @@ def tables_with(figure):
 
 def table_inputs(wildcards):
     """The files that a table is made from, by option."""
-    return files(wildcards.table, config)
+    return files(wildcards.table, MADE)
 
 
 def table_identity(wildcards):

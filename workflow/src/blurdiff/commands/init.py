@@ -11,8 +11,8 @@ from pathlib import Path
 from blurdiff.errors import UserError
 from blurdiff.runtime.files import PROJECT, write_text
 
-# From the package's folder `project`, to the same place in the user's folder or to the one given.
 DOCUMENT = re.compile(r"\[[^\]]*\]\(\.\./docs/([\w./-]+?)(?:#[\w-]*)?\)")
+# From the package's folder `project`, to the same place in the user's folder or to the one given.
 FILES = {"config": "config", "workflow/profiles": "profiles", "Snakefile": "Snakefile"}
 
 

@@ -6,6 +6,7 @@ which run they are, and rows keep their order; of other files there is one for e
 """
 
 import argparse
+import contextlib
 
 from blurdiff.errors import UserError
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     table = summaries.TABLES[arguments.name]
     of_figure = ("settings", "figure", "pdf", "caption") if table.figure else ()
-    wanted = [*(name for name in table.inputs if name != "studies" or len(table.inputs) == 1), *of_figure]
+    wanted = [*(name for name in table.inputs if name != "studies"), *of_figure]
     if missing := [f"--{name}" for name in wanted if not getattr(arguments, name)]:
         raise UserError(f"--name {arguments.name} also takes {', '.join(missing)}")
     if arguments.figure and not table.figure:
@@ -47,16 +48,15 @@ def run(arguments: argparse.Namespace) -> None:
     reader = labels.read_runs if table.figure else read_runs  # those of one figure have one resolution
     runs = reader(arguments.settings) if arguments.settings else []
     read = inputs.read_inputs(table.inputs, vars(arguments), runs)
-    make = figures.function(table.make)
-    if not table.figure:
-        made = make(runs, **read)
-        tables.write_csv(made.table, arguments.output, table.digits)
-    else:
+    look: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if table.figure:
         from blurdiff.reporting import style  # a second, which the other tables do not need
 
-        with style.style(labels.own_texts(runs)):
-            made = make(runs, **read)
-            tables.write_csv(made.table, arguments.output, table.digits)
+        look = style.style(labels.own_texts(runs))
+    with look:
+        made = figures.function(table.make)(runs, **read)
+        tables.write_csv(made.table, arguments.output, table.digits)
+        if table.figure:
             style.save(made.figure, arguments.figure, arguments.pdf, f"blurdiff {arguments.name}")
-        write_text(arguments.caption, made.caption + "\n")
+            write_text(arguments.caption, made.caption + "\n")
     write_text(arguments.markdown, made.text)

@@ -56,7 +56,7 @@ def check_paths(config: dict, name: str) -> None:
 PERIODIC = re.compile(r"(.+)\1{19}$")
 
 
-def check_names(config: dict, name: str) -> None:
+def check_no_loops(config: dict, name: str) -> None:
     """No name of a data set or run is one that Snakemake refuses."""
     for key, own in [("datasets", config["datasets"]), ("runs", [run["name"] for run in config["runs"]])]:
         for each in own:

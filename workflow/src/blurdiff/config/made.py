@@ -45,13 +45,20 @@ def check_made(
 
 
 def compare(path: str | os.PathLike, made: Mapping, settings: Mapping, *without: str, remedy: str = MAKE_ANEW) -> None:
-    """Raise UserError where two results of `deciding` differ, but for the keys `without`; `remedy` ends its line.
+    """Raise UserError where two results of `deciding` differ, but for the keys `without`; `remedy` ends its line."""
+    if found := difference(path, made, settings, *without):
+        raise UserError(f"{found}; {remedy}")
+
+
+def difference(path: str | os.PathLike, made: Mapping, settings: Mapping, *without: str) -> str:
+    """The first difference in words, or nothing.
 
     What only one of them has is not compared: files of other programs and of earlier versions carry less.
     """
     for key in sorted(made.keys() & settings.keys() - set(without)):
         if made[key] != settings[key]:
-            raise UserError(f"{path} was made with {key} {made[key]}, the settings have {settings[key]}; {remedy}")
+            return f"{path} was made with {key} {made[key]}, the settings have {settings[key]}"
+    return ""
 
 
 def settings_in(path: str | os.PathLike) -> dict:

@@ -39,7 +39,7 @@ def check_config(raw: object, name: str = "config") -> dict:
     checks.check_datasets(config, name)
     for run, run_name in zip(config["runs"], run_names(config, name), strict=True):
         run["name"] = run_name
-    checks.check_names(config, name)
+    checks.check_no_loops(config, name)
     resolved = resolve_runs(config)[:: len(config["seeds"])]
     checks.check_runs(config, resolved, name)
     checks.check_figures(config, resolved, name)
@@ -133,6 +133,12 @@ def resolve_runs(config: dict) -> list[Settings]:
         settings = settings_from(first)
         resolved += [dataclasses.replace(settings, seed=seed) for seed in config["seeds"]]
     return resolved
+
+
+def trained_runs(config: dict) -> list[Settings]:
+    """Of these, the runs and seeds that are trained."""
+    shown_only = {run["name"] for run in config["runs"] if is_forward_only(config, run)}
+    return [settings for settings in resolve_runs(config) if settings.run not in shown_only]
 
 
 def study_samplers(config: Mapping, settings: Settings) -> list[dict]:

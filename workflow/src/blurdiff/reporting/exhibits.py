@@ -72,8 +72,8 @@ AUDIT = (
     Exhibit(
         "Samplers on Gaussian data with the exact score", "audit", "audit/gaussian.png",
         text="The final standard deviation of a mode over the true one, against spatial frequency; 1 is right. A column"
-        " a process, a row a grid of timesteps, a line a sampler. Rows, and"
-        " the columns of log, have scales of their own.",
+        " a process, a row a grid of timesteps, a line a sampler. Rows, and the columns of"
+        " log, have scales of their own.",
     ),
 )  # fmt: skip
 
@@ -90,12 +90,11 @@ def exhibits(config: dict) -> list[Exhibit]:
         for name in FIGURES
         if config["figures"].get(name)
     ]
-    tables, both = [], []
+    tables = []
     for name in made(config):
-        title, chapter = TABLES[name].title, TABLES[name].chapter
-        if TABLES[name].figure:
-            both.append(Exhibit(title, chapter, f"figures/{name}.png", f"figures/{name}.md", f"{name}.md"))
-        else:
-            tables.append(Exhibit(title, chapter, table=f"{name}.md"))
+        table = TABLES[name]
+        picture, caption = (f"figures/{name}.png", f"figures/{name}.md") if table.figure else (None, None)
+        tables.append(Exhibit(table.title, table.chapter, picture, caption, f"{name}.md"))
     order = list(CHAPTERS)
-    return sorted([*both, *figures, *tables, *AUDIT], key=lambda exhibit: order.index(exhibit.chapter))
+    shown = sorted([*tables, *figures], key=lambda one: (order.index(one.chapter), one.picture is None))
+    return [*shown, *AUDIT]

@@ -61,9 +61,8 @@ def rows_of(
     settings: Settings, evaluation: Mapping, samples: np.ndarray, octave: float, study: pd.DataFrame,
     drawn: np.ndarray,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """A run's own samples and, of each sampler of its study, those with the most steps; `images` holds the first.
-
-    `place` tells the first from the samplers of the study, and these from one another.
+    """A run's own samples and, of each sampler of its study, those with the most steps; `images` holds the first, and
+    `place` tells the run's own (0) from those of the study, and these from one another.
 
     `octave` is the `finest_octave` of the data, `drawn` (rows of the study, n, R, R, 3) uint8. Raises UserError when
     that does not belong to the study.
@@ -93,12 +92,13 @@ def rows_of(
     return rows
 
 
-def methods_of(rows: Sequence[Mapping]) -> dict[tuple[int, str], str]:
-    """What each sampler is called, by `place` and `method_label`, with its network evaluations; where a run's own
-    samples were drawn like those of the study, it says which they are."""
+def methods_of(rows: Sequence[Mapping]) -> dict[tuple[int, str, int], str]:
+    """What each sampler is called, by `place`, method and network evaluations; where a run's own samples were drawn
+    like those of the study, it says which they are."""
     keys = dict.fromkeys(map(_method, rows))
-    names = [name for _, name in keys]
-    return {key: f"own samples, {key[1]}" if key[0] == 0 and names.count(key[1]) > 1 else key[1] for key in keys}
+    drawn = [key[1:] for key in keys]
+    alike = {key for key in keys if key[0] == 0 and drawn.count(key[1:]) > 1}
+    return {key: f"own samples, {key[1]}" if key in alike else key[1] for key in keys}
 
 
 def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
@@ -111,7 +111,7 @@ def render(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> str:
     for row in rows:
         lines.append((
             labels.markdown(labels.data_label(next(run for run in runs if run["run"] == row["run"]))),
-            labels.markdown(names[row["run"]]), methods[_method(row)].rpartition(":")[0], str(row["evaluations"]),
+            labels.markdown(names[row["run"]]), methods[_method(row)], str(row["evaluations"]),
             f"{row['value']:.1f}", f"{row['saturated']:.0%}", f"{row['fine_power']:.2f}",
         ))  # fmt: skip
     note = (
@@ -132,8 +132,8 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
     height = resolution * factor + 2.3 * line
     width = len(methods) * (block + between) + 2 * margin
     figure = mosaic.blank(width, round(2 * margin + 1.2 * line + len(runs) * (height + 0.4 * line)), dpi)
-    for column, method in enumerate(methods.values()):
-        left = margin + column * (block + between)
+    for column, ((_, _, n_evaluations), name) in enumerate(methods.items()):
+        method, left = f"{name}: {n_evaluations}", margin + column * (block + between)
         points = mosaic.font_size(method, block, dpi, 7)
         mosaic.put_text(figure, method, left, margin + 0.5 * line, fontsize=points, fontweight="bold")
     for number, (run, name) in enumerate(zip(runs, labels.run_labels(runs), strict=True)):
@@ -159,5 +159,5 @@ def draw(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> tuple[Figure, str]
     return figure, caption
 
 
-def _method(row: Mapping) -> tuple[int, str]:
-    return row["place"], f"{method_label(row)}: {row['evaluations']}"
+def _method(row: Mapping) -> tuple[int, str, int]:
+    return row["place"], method_label(row), row["evaluations"]

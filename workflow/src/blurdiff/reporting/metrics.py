@@ -99,6 +99,5 @@ def caption(table: pd.DataFrame) -> str:
     return (
         f"**All metrics**, from features of {network} of {n_samples} samples a run; ↓: lower is better, ↑: higher."
         f" {means}. All but the Fréchet distance are against no more images of the data than there are samples."
-        f" {deviation}. Floor: what as many images of the"
-        " data get as samples."
+        f" {deviation}. Floor: what as many images of the data get as samples."
     )

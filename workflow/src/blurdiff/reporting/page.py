@@ -18,11 +18,10 @@ from markupsafe import Markup
 
 from blurdiff import __version__
 from blurdiff.config import made
-from blurdiff.config.runs import is_forward_only, resolve_runs
+from blurdiff.config.runs import trained_runs
 from blurdiff.config.settings import Settings
 from blurdiff.data import sources
 from blurdiff.data.manifest import read_manifest
-from blurdiff.errors import UserError
 from blurdiff.evaluation.metrics import FRECHET
 from blurdiff.reporting import differences, grids, inputs, labels, markup, mosaic, tables, timings
 from blurdiff.reporting.exhibits import CHAPTERS, Exhibit, exhibits
@@ -63,7 +62,7 @@ def render(config: Mapping) -> str:
     Raises UserError when a file is damaged.
     """
     results = Path(config["results"])
-    runs = [run for run in resolve_runs(dict(config)) if not is_forward_only(config, config_of(config, run.run))]
+    runs = trained_runs(dict(config))
     shown = exhibits(dict(config))
     missing = [name for exhibit in shown for name in exhibit.files if not (results / name).exists()]
     whole = [exhibit for exhibit in shown if not set(missing) & set(exhibit.files)]
@@ -103,11 +102,6 @@ def render(config: Mapping) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)
 
 
-def config_of(config: Mapping, name: str) -> Mapping:
-    """The entry of a config's runs with this name."""
-    return next(run for run in config["runs"] if run["name"] == name)
-
-
 def samples_of(run: Settings) -> str:
     """Where the samples of a run and seed are, among the results."""
     return f"runs/{run.run}/seed{run.seed}/samples.npz"
@@ -132,22 +126,13 @@ def stale_files(config: Mapping, runs: Sequence[Settings]) -> dict[str, str]:
         _, source = sources.source_of(part, str(results / "data" / f"{name}_lmdb"))
         expected = {"resolution": config["resolution"], **part, "source": os.path.normpath(source)}
         of_images = {key: os.path.normpath(v) if key == "source" else v for key, v in made.settings_in(path).items()}
-        found[f"data/{name}/images.npy"] = difference(path, of_images, expected)
+        found[f"data/{name}/images.npy"] = made.difference(path, of_images, expected)
     for run in runs:
         path = results / samples_of(run)
         if path.exists():
-            made_with = {key: value for key, value in arrays.read_made_with(path).items() if key not in made.STRIPS}
-            found[samples_of(run)] = difference(path, made_with, made.deciding(run, *made.SAMPLES))
+            wanted = made.deciding(run, *made.SAMPLES)
+            found[samples_of(run)] = made.difference(path, arrays.read_made_with(path), wanted, *made.STRIPS)
     return {name: text for name, text in found.items() if text}
-
-
-def difference(path: Path, made_with: Mapping, settings: Mapping) -> str:
-    """In what two results of made.deciding differ; "" where in nothing."""
-    try:
-        made.compare(path, made_with, settings, remedy="")
-    except UserError as error:
-        return str(error).rstrip("; ")
-    return ""
 
 
 def content(results: Path, exhibit: Exhibit) -> dict[str, Any]:

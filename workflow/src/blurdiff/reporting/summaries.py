@@ -4,10 +4,10 @@ To add a table, write one function and one entry of TABLES: the command `table`,
 Snakemake's report take all they need from here. Snakemake reads this file too, so it imports next to nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from blurdiff.config.runs import is_forward_only, resolve_runs
+from blurdiff.config.runs import trained_runs
 from blurdiff.config.settings import Settings
 from blurdiff.reporting.figures import INPUTS
 
@@ -25,27 +25,31 @@ class Made(NamedTuple):
     caption: str = ""  # of the figure
 
 
-def trained(config: dict) -> list[Settings]:
-    """The settings of all runs and seeds that are trained."""
-    shown_only = {run["name"] for run in config["runs"] if is_forward_only(config, run)}
-    return [settings for settings in resolve_runs(config) if settings.run not in shown_only]
+def every(config: Mapping, trained: Sequence[Settings]) -> list[Settings]:
+    """All that are trained."""
+    return list(trained)
 
 
-def studied(config: dict) -> list[Settings]:
+def studied(config: Mapping, trained: Sequence[Settings]) -> list[Settings]:
     """Those of the study of samplers, in its order."""
-    study, own = config["sampler_study"], {(each.run, each.seed): each for each in trained(config)}
+    study, own = config["sampler_study"], {(each.run, each.seed): each for each in trained}
     seeds = config["seeds"] if study["seeds"] == "all" else config["seeds"][:1]
     return [own[run, seed] for run in study["runs"] for seed in seeds]
 
 
-def first_studied(config: dict) -> list[Settings]:
+def first_studied(config: Mapping, trained: Sequence[Settings]) -> list[Settings]:
     """Of these, the first seed of each run."""
-    return [settings for settings in studied(config) if settings.seed == config["seeds"][0]]
+    return [settings for settings in studied(config, trained) if settings.seed == config["seeds"][0]]
 
 
-def tilted(config: dict) -> list[Settings]:
+def tilted(config: Mapping, trained: Sequence[Settings]) -> list[Settings]:
     """Those whose process has a spectral tilt."""
-    return [settings for settings in trained(config) if settings.process.snr_tilt is not None]
+    return [settings for settings in trained if settings.process.snr_tilt is not None]
+
+
+Choice = Callable[
+    [Mapping, Sequence[Settings]], list[Settings]
+]  # from a config and its runs and seeds that are trained
 
 
 class Table(NamedTuple):
@@ -56,7 +60,7 @@ class Table(NamedTuple):
     chapter: str  # where results/report.html shows it: a key of exhibits.CHAPTERS
     caption: str  # what stands in its columns, in reStructuredText
     inputs: tuple[str, ...] = ("evaluations",)  # keys of figures.INPUTS
-    runs: Callable[[dict], list[Settings]] = trained  # which runs and seeds of a config; without any it is not made
+    runs: Choice = every  # which runs and seeds of a config; without any it is not made
     figure: bool = False  # whether it comes with a figure of its name
     digits: int | None = 10  # of numbers in the CSV; None: all
 
@@ -107,14 +111,19 @@ TABLES = {
 
 def made(config: dict) -> dict[str, list[Settings]]:
     """The tables of a complete config, and the runs and seeds of each."""
-    found = {name: table.runs(config) for name, table in TABLES.items()}
+    trained = trained_runs(config)
+    found = {name: table.runs(config, trained) for name, table in TABLES.items()}
     return {name: runs for name, runs in found.items() if runs}
 
 
-def files(name: str, config: dict) -> dict[str, list[str]]:
-    """The files that a table is made from, by option: those of studies only where there is a study."""
-    runs, own = TABLES[name].runs(config), {(each.run, each.seed) for each in studied(config)}
+def files(name: str, runs_of: Mapping[str, Sequence[Settings]]) -> dict[str, list[str]]:
+    """The files that one of the tables `made` is from, by option: those of studies only where there is a study."""
+    has_study = {(run.run, run.seed) for run in runs_of.get("samplers", ())}
     return {
-        option: [INPUTS[option].path.format(**run) for run in runs if option != "studies" or (run.run, run.seed) in own]
+        option: [
+            INPUTS[option].path.format(**run)
+            for run in runs_of[name]
+            if option != "studies" or (run.run, run.seed) in has_study
+        ]
         for option in TABLES[name].inputs
     }

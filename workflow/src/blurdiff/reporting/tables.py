@@ -83,9 +83,9 @@ def read_studies(paths: Sequence[str], runs: Sequence[Settings]) -> list[pd.Data
         if tuple(study.columns) != records.STUDY_COLUMNS or study.empty:
             raise UserError(f"{path} is not a study of samplers; delete it and run again")
         run, seed = study["run"].iloc[0], study["seed"].iloc[0]
-        if runs and (run, seed) not in wanted:
-            raise UserError(f"{path}: is of run {run}, seed {seed}, which --settings lacks")
         if runs:
+            if (run, seed) not in wanted:
+                raise UserError(f"{path}: is of run {run}, seed {seed}, which --settings lacks")
             check_model_beside(path, wanted[run, seed])
         study.attrs["path"] = str(path)
         studies.append(study)

@@ -169,6 +169,7 @@ def draw(
     distances = table[table["metric"] == FRECHET]
     usual = distances.groupby("dataset")["snr_shift"].agg(lambda shifts: shifts.mode().iloc[0])
     panels = list(distances.groupby(["dataset", "prediction", "loss"], sort=False))
+    names = sampler_labels(distances)
     datasets = labels.distinct(run.dataset for run in runs)
     own = table[(table["seeds"] > 0) & (table["snr_shift"] == table["dataset"].map(usual))]
     # Studies of samplers have the distance alone, so that these are of the runs' own samples.
@@ -180,7 +181,7 @@ def draw(
     for axis, (_, part) in zip(
         top.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
     ):
-        draw_distances(axis, part, usual[part["dataset"].iloc[0]], sampler_labels(distances))
+        draw_distances(axis, part, usual[part["dataset"].iloc[0]], names)
     handles = {
         text: handle for axis in top.axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }

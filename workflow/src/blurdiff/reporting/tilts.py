@@ -53,8 +53,7 @@ def tilts(runs: Sequence[Mapping], images: Sequence[np.ndarray]) -> tuple[Figure
         " SNR against log power of the images, over modes, at every timestep; below 0, fine detail is lost even earlier"
         " than in DDPM; at 1 all frequencies have the same SNR; above, coarse structure is lost first. Right: the mean"
         " over modes of the log SNR of the images, the strength of the process. The tilt when even the strongest mode's"
-        " SNR has fallen to 1, after which"
-        f" little of the image is left: {'; '.join(ends)}. Data: {labels.data_note(runs)}. Computed from the formulas"
-        " and the power of the data; nothing is trained."
+        f" SNR has fallen to 1, after which little of the image is left: {'; '.join(ends)}. Data:"
+        f" {labels.data_note(runs)}. Computed from the formulas and the power of the data; nothing is trained."
     )
     return figure, caption

@@ -14,7 +14,7 @@ import safetensors
 
 from blurdiff.config.keys import files_of
 from blurdiff.config.made import settings_in
-from blurdiff.config.runs import is_forward_only, resolve_runs
+from blurdiff.config.runs import trained_runs
 from blurdiff.config.schema import config_schema
 from blurdiff.config.settings import ProcessConfig, with_keys
 from blurdiff.data import sources
@@ -231,12 +231,9 @@ def _without(value: dict, keys: tuple[str, ...]) -> dict:
 
 def needs_of(config: dict, name: str) -> list[Need]:
     """What the trained runs of a complete config need of a store, in their order."""
-    forward_only = {run["name"] for run in config["runs"] if is_forward_only(config, run)}
     digests = {dataset: images_digest(config, dataset) for dataset in config["datasets"]}
     needs = []
-    for settings in resolve_runs(config):
-        if settings["run"] in forward_only:
-            continue
+    for settings in trained_runs(config):
         digest = digests[settings["dataset"]]
         unknown: tuple[str, ...] = () if digest else ("images_sha256",)
         for key, path in files_of(settings.process).items():
